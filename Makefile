@@ -1,0 +1,34 @@
+# make run    a throw-away node with console         make test   every gate and test
+# make bench  the figures of the README              make fuzz   each decoder for FUZZTIME
+# make chaos  faults against real processes, long
+
+GO       ?= go
+FUZZTIME ?= 30s
+
+.PHONY: run build test vet bench fuzz chaos
+
+run: build
+	./bin/pushd dev
+
+build:
+	$(GO) build -o bin/pushd ./cmd/pushd
+
+test: vet
+	$(GO) test ./...
+
+vet:
+	@test -z "$$($(GO) tool gofumpt -l .)" || { echo "gofumpt would change:"; $(GO) tool gofumpt -l .; exit 1; }
+	$(GO) vet ./...
+	@test -z "$$($(GO) fix -diff ./...)" || { echo "go fix would change:"; $(GO) fix -diff ./...; exit 1; }
+	$(GO) tool staticcheck ./...
+	@test -z "$$($(GO) tool deadcode -test ./...)" || { echo "dead code:"; $(GO) tool deadcode -test ./...; exit 1; }
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 10s -timeout 60m ./integration
+
+fuzz:
+	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/{f[n++]=$$1} /^ok/{for(i=0;i<n;i++)print $$2,f[i];n=0}' | \
+	while read -r pkg f; do echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; done
+
+chaos:
+	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 60m -run 'Chaos|Failover' -v ./integration
