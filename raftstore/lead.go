@@ -1,0 +1,182 @@
+package raftstore
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Progress is how far a follower has come, as its leader knows it.
+type Progress struct {
+	Acked uint64    // the follower has synced all entries up to this index
+	At    time.Time // when it answered last
+}
+
+// lead is what a port saw of its own appends: the followers' progress and which commit index they were told.
+type lead struct {
+	mu        sync.Mutex // guards what follows
+	term      uint64     // in which this replica sent appends
+	applied   uint64     // index of the newest entry of this term that was applied here
+	followers map[string]*follower
+}
+
+type follower struct {
+	Progress
+	told uint64 // commit index that was sent and that the follower can use
+}
+
+// in returns the follower if the append is of the newest term. l.mu is held.
+func (l *lead) in(term uint64, node string) *follower {
+	if term < l.term {
+		return nil
+	}
+	if term > l.term {
+		l.term, l.applied, l.followers = term, 0, map[string]*follower{}
+	}
+	f := l.followers[node]
+	if f == nil {
+		f = &follower{}
+		l.followers[node] = f
+	}
+	return f
+}
+
+// sent notes an append on its way out.
+func (p *port) sent(node string, q *raft.AppendEntriesRequest) {
+	p.lead.mu.Lock()
+	defer p.lead.mu.Unlock()
+	if f := p.lead.in(q.Term, node); f != nil {
+		f.told = max(f.told, min(q.LeaderCommitIndex, q.PrevLogEntry+uint64(len(q.Entries))))
+	}
+}
+
+// answered notes a follower's answer.
+func (p *port) answered(node string, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) {
+	p.lead.mu.Lock()
+	f := p.lead.in(q.Term, node)
+	if f == nil || a.Term > q.Term {
+		p.lead.mu.Unlock()
+		return
+	}
+	f.At = time.Now()
+	if n := len(q.Entries); n > 0 && a.Success {
+		f.Acked = max(f.Acked, q.Entries[n-1].Index)
+	}
+	due := p.lead.owes(f)
+	p.lead.mu.Unlock()
+	if due {
+		p.mux.notices.mark(p)
+	}
+}
+
+// owes reports whether the follower holds the newest applied entry and was not told that it is committed.
+func (l *lead) owes(f *follower) bool {
+	return f.Acked >= l.applied && f.told < l.applied
+}
+
+// applied notes that the machine applied an entry. Only if this replica appended it in the same term as a leader are
+// there followers to tell.
+func (p *port) applied(index, term uint64) {
+	p.lead.mu.Lock()
+	due := false
+	if term == p.lead.term {
+		p.lead.applied = index
+		for _, f := range p.lead.followers {
+			due = due || p.lead.owes(f)
+		}
+	}
+	p.lead.mu.Unlock()
+	if due {
+		p.mux.notices.mark(p)
+	}
+}
+
+// debts returns the notice that is due and to whom, and counts them as told.
+func (p *port) debts() (q raft.AppendEntriesRequest, nodes []string) {
+	p.lead.mu.Lock()
+	defer p.lead.mu.Unlock()
+	for node, f := range p.lead.followers {
+		if p.lead.owes(f) {
+			f.told = p.lead.applied
+			nodes = append(nodes, node)
+		}
+	}
+	return raft.AppendEntriesRequest{
+		Term: p.lead.term, PrevLogEntry: p.lead.applied, PrevLogTerm: p.lead.term, LeaderCommitIndex: p.lead.applied,
+	}, nodes
+}
+
+// progress returns a copy of the followers' progress in a term.
+func (p *port) progress(term uint64) map[string]Progress {
+	p.lead.mu.Lock()
+	defer p.lead.mu.Unlock()
+	all := map[string]Progress{}
+	if p.lead.term == term {
+		for node, f := range p.lead.followers {
+			all[node] = f.Progress
+		}
+	}
+	return all
+}
+
+// notices tells followers of commits that no append carried, within a millisecond: hashicorp/raft itself sends the
+// commit index with the next append or after CommitTimeout, and a short CommitTimeout is its greatest idle cost.
+//
+// A notice is an empty append whose previous entry is the committed one, as the leader could send any time.
+type notices struct {
+	mux  *mux
+	wake chan struct{} // capacity 1
+
+	mu  sync.Mutex // guards due
+	due map[*port]struct{}
+}
+
+func newNotices(m *mux) *notices {
+	return &notices{mux: m, wake: make(chan struct{}, 1), due: map[*port]struct{}{}}
+}
+
+func (n *notices) mark(p *port) {
+	n.mu.Lock()
+	n.due[p] = struct{}{}
+	n.mu.Unlock()
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (n *notices) run() {
+	linger := time.NewTimer(noticeLinger)
+	defer linger.Stop()
+	for {
+		select {
+		case <-n.wake:
+		case <-n.mux.ctx.Done():
+			return
+		}
+		linger.Reset(noticeLinger)
+		select {
+		case <-linger.C:
+		case <-n.mux.ctx.Done():
+			return
+		}
+		n.mu.Lock()
+		due := maps.Clone(n.due)
+		clear(n.due)
+		n.mu.Unlock()
+		for p := range due {
+			n.send(p)
+		}
+	}
+}
+
+func (n *notices) send(p *port) {
+	q, nodes := p.debts()
+	for _, node := range nodes {
+		if s := n.mux.link(node, purposeData).connected(); s != nil {
+			_ = s.add(func(dst []byte) []byte { return appendAppend(dst, p.group, 0, &q) })
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package raftstore
+
+import "time"
+
+// Limits. Sizes are bytes.
+const (
+	// MaxEntryBytes bounds the data of one entry.
+	MaxEntryBytes = 512 << 10
+
+	// MaxGroups bounds the open groups of a node, and with them the size of the state frame of a segment.
+	MaxGroups = 1024
+
+	maxAppendEntries  = 64                                         // entries of one AppendEntries
+	maxPeerFrameBytes = maxAppendEntries*(MaxEntryBytes+64) + 4096 // one frame on a peer connection
+	maxPeerQueueBytes = 2 * maxPeerFrameBytes                      // bytes waiting to be written to one peer connection
+	maxGroupInbox     = 256                                        // requests waiting for one group
+	pipelineWindow    = 8                                          // appends in flight to one follower of a group
+	maxNodeIDBytes    = 128
+	maxPeerConns      = 4096
+
+	defaultSegmentBytes  = 16 << 20
+	minSegmentBytes      = 4 << 10
+	maxSegmentBytes      = 1 << 30
+	maxFrameBytes        = 4 << 20 // a frame takes no further record beyond this; one record may still exceed it
+	maxRecordBytes       = MaxEntryBytes + 4096
+	maxGroupEntries      = 1 << 26  // entries a group may hold in the log; more is taken for damage
+	maxQueuedBytes       = 64 << 20 // bytes waiting for the disk beyond which appending waits
+	maxWALSegments       = 16       // beyond this, what pins the oldest segment is snapshotted or copied forward
+	spareSegments        = 2        // emptied segments kept for reuse
+	copyForwardBytes     = 1 << 20  // a group's rest in the oldest segment up to this is copied, more is snapshotted
+	snapshotBytes        = 32 << 20 // log of a group since its last snapshot
+	trailingBytes        = 8 << 20  // log kept behind a snapshot for followers that lag
+	tailBytes            = 4 << 20  // newest entries of a group kept in memory
+	nodeTailBytes        = 64 << 20
+	pressedTailBytes     = 256 << 10 // per group once nodeTailBytes is passed
+	maxStateBytes        = 4 << 30   // state of one snapshot
+	maxAttachments       = 1 << 16
+	maxAttachmentName    = 255
+	maxManifestBytes     = 64 << 20
+	maxStreamHeaderBytes = 32 << 20
+)
+
+// Times.
+const (
+	defaultHeartbeatTimeout = 500 * time.Millisecond
+	defaultElectionTimeout  = 500 * time.Millisecond
+	defaultCommitTimeout    = 500 * time.Millisecond
+
+	noticeLinger  = time.Millisecond       // commit notices of all groups collected at most so long
+	markerIdle    = time.Second            // an idle log gets a frame that shows its last one was synced
+	stallAfter    = 2 * time.Second        // a sync that takes longer counts as a hung disk
+	rankStep      = 150 * time.Millisecond // between the voters that follow a dead leader
+	probeFor      = time.Second            // how long a broken leader is redialled until it is refused or answers
+	probeEvery    = 20 * time.Millisecond
+	dialTimeout   = 2 * time.Second
+	redialAfter   = 50 * time.Millisecond
+	helloTimeout  = 5 * time.Second
+	writeTimeout  = 10 * time.Second
+	appendTimeout = 10 * time.Second
+	installStep   = 30 * time.Second // progress expected of a snapshot transfer
+	installFinish = 10 * time.Minute // the follower's fsync and Restore after the last byte
+	keepEvery     = time.Second      // between looks at what needs a snapshot
+)

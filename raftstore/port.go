@@ -1,0 +1,263 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// port is one group's raft.Transport on the mux.
+type port struct {
+	group     uint16
+	mux       *mux
+	log       *groupLog
+	consumer  chan raft.RPC
+	inbox     chan inbound
+	answering chan inbound
+	ctx       context.Context // ends with the group or the mux
+	cancel    context.CancelFunc
+	replica   replica
+	lead      lead
+
+	installing atomic.Bool // hashicorp/raft's main loop is busy with a snapshot
+}
+
+// replica is what a port asks its group.
+type replica interface {
+	following() (leader string, term uint64, ok bool) // not ok unless this replica is a follower
+	rank(dead string) (rank int, voter bool)          // place among the voters without the dead one
+	changed()
+}
+
+// inbound is a request of a peer.
+type inbound struct {
+	from    *outbox
+	frame   peerFrame // its body is not kept
+	command any
+	answer  chan raft.RPCResponse
+}
+
+func newPort(m *mux, l *groupLog, r replica) *port {
+	p := &port{
+		group: l.id, mux: m, log: l, replica: r,
+		consumer:  make(chan raft.RPC),
+		inbox:     make(chan inbound, maxGroupInbox),
+		answering: make(chan inbound, maxGroupInbox),
+	}
+	p.ctx, p.cancel = context.WithCancel(m.ctx)
+	return p
+}
+
+// open lets requests in. Before it a group under construction would have them wait.
+func (p *port) open() bool {
+	if !p.mux.spawn(p.feed) {
+		return false
+	}
+	if !p.mux.spawn(p.reply) {
+		p.cancel()
+		return false
+	}
+	p.mux.register(p)
+	return true
+}
+
+func (p *port) close() {
+	p.mux.unregister(p)
+	p.cancel()
+}
+
+func header(node string) raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(node), Addr: []byte(node)}
+}
+
+func (p *port) Consumer() <-chan raft.RPC                                  { return p.consumer }
+func (p *port) LocalAddr() raft.ServerAddress                              { return raft.ServerAddress(p.mux.node) }
+func (p *port) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
+func (p *port) DecodePeer(b []byte) raft.ServerAddress                     { return raft.ServerAddress(b) }
+
+// SetHeartbeatHandler ignores the fast path, which changes state beside the main loop and can diverge committed data
+// (hashicorp/raft#695).
+func (p *port) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries sends one append and waits. Heartbeats go over the control connection.
+func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
+	way, timeout := purposeData, appendTimeout
+	if len(q.Entries) == 0 && q.PrevLogEntry == 0 {
+		way, timeout = purposeControl, p.mux.silence
+		if p.mux.wal.stalled() {
+			return fmt.Errorf("no heartbeat: %w: a sync takes more than %v", ErrDisk, stallAfter)
+		}
+	}
+	f, err := p.mux.link(string(id), way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
+		return p.appendAppend(dst, request, string(id), q)
+	})
+	if err != nil {
+		return err
+	}
+	if err := parseAnswer(f, header(string(id)), a); err != nil {
+		return err
+	}
+	p.answered(string(id), q, a)
+	return nil
+}
+
+// appendAppend encodes an append. The commit index that leaves is one that is durable here: hashicorp/raft counts
+// this replica's copy from when it is in memory.
+func (p *port) appendAppend(dst []byte, request uint64, node string, q *raft.AppendEntriesRequest) []byte {
+	capped := *q
+	capped.LeaderCommitIndex = p.log.durable(q.LeaderCommitIndex)
+	p.sent(node, &capped)
+	return appendAppend(dst, p.group, request, &capped)
+}
+
+func (p *port) RequestVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
+	return p.small(id, a, func(dst []byte, request uint64) []byte {
+		return appendNumbers(dst, frameVote, p.group, request, flag(q.LeadershipTransfer, flagLeadershipTransfer), q.Term, q.LastLogIndex, q.LastLogTerm)
+	})
+}
+
+func (p *port) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
+	return p.small(id, a, func(dst []byte, request uint64) []byte {
+		return appendNumbers(dst, framePreVote, p.group, request, 0, q.Term, q.LastLogIndex, q.LastLogTerm)
+	})
+}
+
+func (p *port) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, _ *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
+	return p.small(id, a, func(dst []byte, request uint64) []byte {
+		return appendNumbers(dst, frameTimeoutNow, p.group, request, 0)
+	})
+}
+
+func (p *port) small(id raft.ServerID, response any, build func([]byte, uint64) []byte) error {
+	f, err := p.mux.link(string(id), purposeControl).roundTrip(p.ctx, p.mux.silence, build)
+	if err != nil {
+		return err
+	}
+	return parseAnswer(f, header(string(id)), response)
+}
+
+// parseRequest reads a request into what hashicorp/raft wants.
+func parseRequest(f peerFrame, h raft.RPCHeader) (any, error) {
+	switch f.kind {
+	case frameAppend:
+		q := &raft.AppendEntriesRequest{RPCHeader: h, Leader: h.Addr}
+		return q, parseAppend(f.body, q)
+	case frameVote:
+		q := &raft.RequestVoteRequest{RPCHeader: h, Candidate: h.Addr}
+		flags, err := parseNumbers(f.body, &q.Term, &q.LastLogIndex, &q.LastLogTerm)
+		q.LeadershipTransfer = flags&flagLeadershipTransfer != 0
+		return q, err
+	case framePreVote:
+		q := &raft.RequestPreVoteRequest{RPCHeader: h}
+		_, err := parseNumbers(f.body, &q.Term, &q.LastLogIndex, &q.LastLogTerm)
+		return q, err
+	case frameTimeoutNow:
+		return &raft.TimeoutNowRequest{RPCHeader: h}, nil
+	default:
+		return nil, fmt.Errorf("%w: request of type %d", errFrame, f.kind)
+	}
+}
+
+// take queues a request. It never blocks, because it runs on a reader that all groups share.
+func (p *port) take(in inbound) error {
+	if q, ok := in.command.(*raft.AppendEntriesRequest); ok && p.answerWhileInstalling(in, q) {
+		return nil
+	}
+	in.frame.body = nil
+	in.answer = make(chan raft.RPCResponse, 1)
+	select {
+	case p.inbox <- in:
+		return nil
+	default:
+		return fmt.Errorf("group %d has %d requests waiting", p.group, maxGroupInbox)
+	}
+}
+
+// answerWhileInstalling answers a leader's heartbeat for the main loop, which is busy with that leader's snapshot.
+// With one voter down the leader would otherwise lose its lease. The main loop's term can not change meanwhile.
+func (p *port) answerWhileInstalling(in inbound, q *raft.AppendEntriesRequest) bool {
+	if len(q.Entries) > 0 || q.PrevLogEntry > 0 || !p.installing.Load() {
+		return false
+	}
+	leader, term, ok := p.replica.following()
+	if !ok || term != q.Term || leader != string(q.ID) {
+		return false
+	}
+	a := &raft.AppendEntriesResponse{Term: term, Success: true}
+	_ = in.from.add(func(dst []byte) []byte { return appendAnswer(dst, p.group, in.frame.request, a, nil) })
+	return true
+}
+
+// feed gives requests to hashicorp/raft one after the other.
+func (p *port) feed() {
+	for {
+		select {
+		case in := <-p.inbox:
+			if !p.deliver(raft.RPC{Command: in.command, RespChan: in.answer}) {
+				return
+			}
+			select {
+			case p.answering <- in:
+			case <-p.ctx.Done():
+				return
+			}
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *port) deliver(rpc raft.RPC) bool {
+	select {
+	case p.consumer <- rpc:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
+}
+
+// reply sends the answers.
+func (p *port) reply() {
+	for {
+		select {
+		case in := <-p.answering:
+			select {
+			case r := <-in.answer:
+				p.answer(in, r)
+			case <-p.ctx.Done():
+				return
+			}
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+// answer sends one answer. That entries were stored is said only once they are synced. Everything else leaves at
+// once: a hanging disk must not cost the leader its lease.
+func (p *port) answer(in inbound, r raft.RPCResponse) {
+	if in.frame.request == 0 {
+		return
+	}
+	send := func() {
+		_ = in.from.add(func(dst []byte) []byte { return appendAnswer(dst, p.group, in.frame.request, r.Response, r.Error) })
+	}
+	q, isAppend := in.command.(*raft.AppendEntriesRequest)
+	if a, ok := r.Response.(*raft.AppendEntriesResponse); ok && isAppend && a.Success && len(q.Entries) > 0 {
+		p.mux.wal.whenSynced(p.log.newest(), send)
+		return
+	}
+	send()
+}
+
+// inject makes this replica stand for election.
+func (p *port) inject() {
+	p.deliver(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header(p.mux.node)}, RespChan: make(chan raft.RPCResponse, 1)})
+}
+
+var (
+	_ raft.Transport   = (*port)(nil)
+	_ raft.WithPreVote = (*port)(nil)
+)

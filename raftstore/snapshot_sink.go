@@ -1,0 +1,234 @@
+package raftstore
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// snapshotSink is a snapshot in the making. The machine's own comes through persist, a leader's as a stream through
+// Write; each is checked as it arrives and exists only once Close has made it durable.
+type snapshotSink struct {
+	store    *snapshots
+	manifest *manifest
+	state    File
+	header   *streamHeader // of the stream
+	phase    sinkPhase
+	pending  []byte // bytes of a part that is not complete yet
+	want     int    // bytes that make it complete
+	left     int64  // of the state or the attachment under way
+	sum      uint32
+	next     int  // attachment
+	file     File // attachment under way
+	done     bool
+}
+
+type sinkPhase int
+
+const (
+	sinkPreamble sinkPhase = iota
+	sinkHeader
+	sinkState
+	sinkAttachment
+	sinkSum
+	sinkComplete
+)
+
+func newSnapshotSink(s *snapshots, m *manifest) (*snapshotSink, error) {
+	f, err := s.fs.OpenFile(filepath.Join(s.dir, m.ID+stateSuffix), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshotSink{store: s, manifest: m, state: f, want: streamPreamble}, nil
+}
+
+func (s *snapshotSink) ID() string { return s.manifest.ID }
+
+// persist writes the machine's own snapshot.
+func (s *snapshotSink) persist(snap Snapshot) error {
+	w := bufio.NewWriterSize(writerFunc(s.writeState), 64<<10)
+	if err := snap.Persist(w); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, a := range snap.Attachments() {
+		if err := checkAttachment(a); err != nil {
+			return err
+		}
+		a.Path = s.store.rel(a.Path)
+		s.manifest.Attachments = append(s.manifest.Attachments, a)
+	}
+	if len(s.manifest.Attachments) > maxAttachments {
+		return fmt.Errorf("snapshot has %d attachments, at most %d are allowed", len(s.manifest.Attachments), maxAttachments)
+	}
+	s.phase = sinkComplete
+	return nil
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func (s *snapshotSink) writeState(p []byte) (int, error) {
+	if s.manifest.StateBytes+int64(len(p)) > maxStateBytes {
+		return 0, fmt.Errorf("snapshot state is beyond %d bytes", int64(maxStateBytes))
+	}
+	n, err := s.state.Write(p)
+	s.manifest.StateBytes += int64(n)
+	s.manifest.StateCRC = crc32.Update(s.manifest.StateCRC, castagnoli, p[:n])
+	return n, err
+}
+
+// Write takes a piece of a leader's stream.
+func (s *snapshotSink) Write(p []byte) (int, error) {
+	total := len(p)
+	for {
+		n, err := s.step(p)
+		if err != nil {
+			return total - len(p) + n, err
+		}
+		if p = p[n:]; len(p) == 0 && !s.immediate() {
+			return total, nil
+		}
+	}
+}
+
+// immediate reports whether the phase needs no bytes to end.
+func (s *snapshotSink) immediate() bool {
+	return (s.phase == sinkState || s.phase == sinkAttachment) && s.left == 0
+}
+
+// step takes bytes for the phase under way and returns how many.
+func (s *snapshotSink) step(p []byte) (int, error) {
+	switch s.phase {
+	case sinkPreamble, sinkHeader, sinkSum:
+		n := min(len(p), s.want-len(s.pending))
+		s.pending = append(s.pending, p[:n]...)
+		if len(s.pending) < s.want {
+			return n, nil
+		}
+		b := s.pending
+		s.pending = nil
+		return n, s.complete(b)
+	case sinkState:
+		n, err := s.writeState(p[:min(int64(len(p)), s.left)])
+		if s.left -= int64(n); err != nil || s.left > 0 {
+			return n, err
+		}
+		return n, s.stateDone()
+	case sinkAttachment:
+		n, err := s.file.Write(p[:min(int64(len(p)), s.left)])
+		s.sum = crc32.Update(s.sum, castagnoli, p[:n])
+		if s.left -= int64(n); err == nil && s.left == 0 {
+			s.phase, s.want = sinkSum, 4
+		}
+		return n, err
+	}
+	return 0, fmt.Errorf("%w: %d bytes behind the end of a snapshot", ErrDamaged, len(p))
+}
+
+// complete handles a part of fixed size.
+func (s *snapshotSink) complete(b []byte) (err error) {
+	switch s.phase {
+	case sinkPreamble:
+		s.phase = sinkHeader
+		s.want, err = parseStreamPreamble(b)
+	case sinkHeader:
+		if s.header, err = parseStreamHeader(b); err != nil {
+			return err
+		}
+		s.manifest.Received = true
+		s.phase, s.left = sinkState, s.header.stateBytes
+		err = s.store.fs.MkdirAll(s.staging(), 0o700)
+	case sinkSum:
+		a := s.header.attachments[s.next]
+		if binary.LittleEndian.Uint32(b) != s.sum {
+			return fmt.Errorf("%w: attachment %q fails its check", ErrDamaged, a.Name)
+		}
+		if err := s.closeAttachment(); err != nil {
+			return err
+		}
+		s.next++
+		err = s.openAttachment()
+	}
+	return err
+}
+
+func (s *snapshotSink) staging() string {
+	return filepath.Join(s.store.dir, s.manifest.ID+receivedSuffix)
+}
+
+func (s *snapshotSink) stateDone() error {
+	if s.manifest.StateCRC != s.header.stateCRC {
+		return fmt.Errorf("%w: received snapshot state fails its check", ErrDamaged)
+	}
+	return s.openAttachment()
+}
+
+// openAttachment begins the next attachment, or ends the stream.
+func (s *snapshotSink) openAttachment() (err error) {
+	if s.next == len(s.header.attachments) {
+		s.phase = sinkComplete
+		return nil
+	}
+	a := s.header.attachments[s.next]
+	s.phase, s.left, s.sum = sinkAttachment, a.Size, 0
+	s.file, err = s.store.fs.OpenFile(filepath.Join(s.staging(), a.Name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return err
+}
+
+func (s *snapshotSink) closeAttachment() error {
+	f := s.file
+	s.file = nil
+	if err := f.Sync(); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// Close makes the snapshot durable and current.
+func (s *snapshotSink) Close() error {
+	if s.done {
+		return nil
+	}
+	if s.phase != sinkComplete {
+		return errors.Join(fmt.Errorf("snapshot %s: %w", s.manifest.ID, io.ErrUnexpectedEOF), s.Cancel())
+	}
+	s.done = true
+	if err := s.state.Sync(); err != nil {
+		return errors.Join(err, s.state.Close())
+	}
+	if err := s.state.Close(); err != nil {
+		return err
+	}
+	if s.manifest.Received {
+		if err := s.store.fs.SyncDir(s.staging()); err != nil {
+			return err
+		}
+	}
+	return s.store.commit(s.manifest)
+}
+
+// Cancel removes what was written.
+func (s *snapshotSink) Cancel() error {
+	if s.done {
+		return nil
+	}
+	s.done = true
+	_ = s.state.Close()
+	if s.file != nil {
+		_ = s.file.Close()
+	}
+	return errors.Join(
+		s.store.fs.Remove(filepath.Join(s.store.dir, s.manifest.ID+stateSuffix)),
+		s.store.fs.RemoveAll(s.staging()),
+	)
+}
