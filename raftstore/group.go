@@ -41,8 +41,9 @@ func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group
 	if err := g.checkComplete(known); err != nil {
 		return nil, err
 	}
+	fresh := false
 	if bootstrap != nil {
-		if err := g.bootstrap(bootstrap); err != nil {
+		if fresh, err = g.bootstrap(bootstrap); err != nil {
 			return nil, err
 		}
 	}
@@ -56,6 +57,9 @@ func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group
 	g.raft.RegisterObserver(g.observer)
 	if !g.port.open() {
 		return nil, errors.Join(ErrClosed, g.raft.Shutdown().Error())
+	}
+	if r := g.Replicas(); len(r) > 0 && r[0].NodeID == s.opts.NodeID && (len(r) == 1 || fresh) {
+		s.mux.spawn(g.port.inject) // nobody else can lead yet: do not wait for HeartbeatTimeout
 	}
 	return g, nil
 }
@@ -80,22 +84,22 @@ func (g *Group) checkComplete(known bool) error {
 
 // bootstrap writes the first configuration, unless the group has state. A crash in the middle leaves a term of one,
 // in which nobody can have voted.
-func (g *Group) bootstrap(voters []string) error {
+func (g *Group) bootstrap(voters []string) (done bool, err error) {
 	term, err := g.log.GetUint64([]byte(keyCurrentTerm))
 	if err != nil {
-		return err
+		return false, err
 	}
 	last, _ := g.log.LastIndex()
 	voteTerm, err := g.log.GetUint64([]byte(keyLastVoteTerm))
 	if err != nil || last > 0 || term > 1 || voteTerm > 0 || g.snapshots.newest() != nil {
-		return err
+		return false, err
 	}
 	var c raft.Configuration
 	for _, node := range slices.Sorted(slices.Values(voters)) {
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(node), Address: raft.ServerAddress(node)})
 	}
 	_ = g.log.put(keyCurrentTerm, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	return g.log.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)})
+	return true, g.log.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)})
 }
 
 func (g *Group) config() *raft.Config {

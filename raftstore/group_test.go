@@ -62,8 +62,8 @@ func TestAClosedLeaderIsReplacedFast(t *testing.T) {
 		c.propose(id+1, "a")
 	}
 	dead := c.leader(1)
-	c.stop(dead.id)
 	start := time.Now()
+	c.stop(dead.id)
 	c.propose(1, "b")
 	took := time.Since(start)
 	t.Logf("new leader committed after %v", took)

@@ -90,7 +90,7 @@ func (r *steadyReader) Read(p []byte) (int, error) {
 }
 
 func (m *mux) install(in io.Reader, node string, f peerFrame) (any, error) {
-	q := &raft.InstallSnapshotRequest{RPCHeader: header(node), Leader: []byte(node)}
+	q := &raft.InstallSnapshotRequest{RPCHeader: header(node)}
 	if f.kind != frameInstall {
 		return nil, fmt.Errorf("%w: request of type %d", errFrame, f.kind)
 	}

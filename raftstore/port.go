@@ -142,10 +142,10 @@ func (p *port) small(id raft.ServerID, response any, build func([]byte, uint64) 
 func parseRequest(f peerFrame, h raft.RPCHeader) (any, error) {
 	switch f.kind {
 	case frameAppend:
-		q := &raft.AppendEntriesRequest{RPCHeader: h, Leader: h.Addr}
+		q := &raft.AppendEntriesRequest{RPCHeader: h}
 		return q, parseAppend(f.body, q)
 	case frameVote:
-		q := &raft.RequestVoteRequest{RPCHeader: h, Candidate: h.Addr}
+		q := &raft.RequestVoteRequest{RPCHeader: h}
 		flags, err := parseNumbers(f.body, &q.Term, &q.LastLogIndex, &q.LastLogTerm)
 		q.LeadershipTransfer = flags&flagLeadershipTransfer != 0
 		return q, err

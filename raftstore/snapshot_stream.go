@@ -110,7 +110,6 @@ type snapshotReader struct {
 
 	file  File   // the state
 	files []File // attachments, pinned
-	sizes []int64
 	parts []io.Reader
 	size  int64
 }
