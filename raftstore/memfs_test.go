@@ -21,6 +21,7 @@ type memFS struct {
 	disk  map[string]*memInode  // as they surely are on disk
 	log   map[string][]memOp    // directory changes since its last SyncDir
 	hook  func(op string) error // called before each write and sync, without the lock
+	dead  bool                  // the power is gone: nothing succeeds any more
 }
 
 type memInode struct {
@@ -141,6 +142,9 @@ func (m *memFS) SyncDir(dir string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.dead {
+		return errNoPower
+	}
 	for _, op := range m.log[dir] {
 		applyOp(m.disk, op)
 	}
@@ -158,10 +162,24 @@ func applyOp(names map[string]*memInode, op memOp) {
 	}
 }
 
-// crash returns what a power cut now could leave.
+var errNoPower = errors.New("the power is gone")
+
+// cut ends all writing and returns what the power cut leaves.
+func (m *memFS) cut(rng *rand.Rand) *memFS {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+	return m.image(rng)
+}
+
+// crash returns what a power cut now could leave, and goes on.
 func (m *memFS) crash(rng *rand.Rand) *memFS {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.image(rng)
+}
+
+func (m *memFS) image(rng *rand.Rand) *memFS {
 	names := map[string]*memInode{}
 	for name, n := range m.disk {
 		names[name] = n
@@ -232,6 +250,9 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if f.fs.dead {
+		return 0, errNoPower
+	}
 	end := int(off) + len(p)
 	if len(f.node.data) < end {
 		f.node.data = append(f.node.data, make([]byte, end-len(f.node.data))...)
@@ -263,6 +284,9 @@ func (f *memFile) Sync() error {
 	}
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if f.fs.dead {
+		return errNoPower
+	}
 	f.node.durable = append(f.node.durable[:0], f.node.data...)
 	f.node.dirty = nil
 	return nil

@@ -24,7 +24,7 @@ type recovery struct {
 func openWAL(o Options, pressed func()) (*wal, error) {
 	w := &wal{
 		dir: filepath.Join(o.Dir, "wal"), fs: o.FS, segmentBytes: o.SegmentBytes, onFatal: o.Fatal, pressed: pressed,
-		groups: map[uint16]*groupLog{}, idle: true,
+		groups: map[uint16]*groupLog{}, idle: true, async: true,
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
 	}
 	w.moved = sync.NewCond(&w.mu)
