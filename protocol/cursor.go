@@ -1,0 +1,173 @@
+package protocol
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+)
+
+// A Cursor says how far one reader has come: everything up to its lanes'
+// positions has been delivered for exactly the selectors it was issued for.
+// On the wire it is opaque text, bound to the cluster by a salted checksum.
+//
+// Its size is bounded by the number of partitions and by [MaxMarks]: a reader
+// of more selectors than that is remembered by one hash of the whole set.
+type Cursor struct {
+	Marks []Mark // one per selector, in ascending order of fingerprint; nil if Set is used
+	Set   uint64 // hash of all fingerprints, for readers of more than MaxMarks selectors
+	Lanes []Lane // in ascending order of partition, then position
+}
+
+// A Mark remembers one selector of the reader.
+type Mark struct {
+	Fingerprint uint64 // of the selector, 48 bits
+	Offset      uint64 // last offset delivered of an exact topic, so that a gap can name its first lost event; 0: unknown
+}
+
+// A Lane is a place in one partition's log. A reader has one lane in each
+// partition that its selectors touch; several while some of its selectors
+// still catch up with the others.
+type Lane struct {
+	Partition uint16
+	Position  uint64 // events of the partition up to and including this one are delivered
+	Marks     uint32 // bit i: the lane holds for Marks[i]; 0: for all of them
+}
+
+const (
+	cursorVersion   = 1
+	cursorSet       = 0xff // stands for the number of marks where Set is used
+	fingerprintMask = 1<<48 - 1
+)
+
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
+
+// SetFingerprint is the hash that stands for a whole set of selectors, in any
+// order, in [Cursor.Set].
+func SetFingerprint(selectors []Selector) uint64 {
+	all := make([]uint64, 0, len(selectors))
+	for _, s := range selectors {
+		all = append(all, s.Fingerprint())
+	}
+	slices.Sort(all)
+	h := uint64(14695981039346656037)
+	for _, f := range all {
+		h = (h ^ f) * 1099511628211
+		h ^= h >> 29
+	}
+	return h
+}
+
+// Append writes the cursor's text. salt stands for the cluster: the same bytes
+// under another salt are not a cursor.
+func (c *Cursor) Append(dst []byte, salt uint32) []byte {
+	var room [128]byte
+	b := append(room[:0], cursorVersion)
+	if c.Marks == nil {
+		b = append(b, cursorSet)
+		b = binary.LittleEndian.AppendUint64(b, c.Set)
+	} else {
+		b = append(b, byte(len(c.Marks)))
+		for _, m := range c.Marks {
+			b = append(b, byte(m.Fingerprint), byte(m.Fingerprint>>8), byte(m.Fingerprint>>16),
+				byte(m.Fingerprint>>24), byte(m.Fingerprint>>32), byte(m.Fingerprint>>40))
+			b = binary.AppendUvarint(b, m.Offset)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(c.Lanes)))
+	for _, l := range c.Lanes {
+		b = binary.AppendUvarint(b, uint64(l.Partition))
+		b = binary.AppendUvarint(b, l.Position)
+		b = binary.AppendUvarint(b, uint64(l.Marks))
+	}
+	b = binary.LittleEndian.AppendUint32(b, crc32.Update(salt, crcTable, b))
+	return base64.RawURLEncoding.AppendEncode(dst, b)
+}
+
+// Text is the cursor as clients see it.
+func (c *Cursor) Text(salt uint32) string { return string(c.Append(nil, salt)) }
+
+// ParseCursor reads a cursor's text. Whatever is not one that [Cursor.Append]
+// made under the same salt is refused with [BadCursor].
+func ParseCursor(text string, salt uint32) (Cursor, error) {
+	if len(text) > MaxCursorText {
+		return Cursor{}, BadCursor.Errorf("the cursor has %d characters, at most %d are possible", len(text), MaxCursorText)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) < 8 {
+		return Cursor{}, BadCursor.Errorf("%s is no cursor; give one that pushd sent, or earliest, latest, -N, @time or @duration", quote(text))
+	}
+	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
+	if crc32.Update(salt, crcTable, body) != sum {
+		return Cursor{}, BadCursor.Errorf("the cursor %s is damaged, or another cluster made it; start again with earliest, latest or a time", quote(text))
+	}
+	if body[0] != cursorVersion {
+		return Cursor{}, BadCursor.Errorf("the cursor %s is of version %d, this node knows version %d", quote(text), body[0], cursorVersion)
+	}
+	c, ok := parseCursorBody(body[1:])
+	if !ok {
+		return Cursor{}, BadCursor.Errorf("the cursor %s is malformed", quote(text))
+	}
+	return c, nil
+}
+
+func parseCursorBody(b []byte) (c Cursor, ok bool) {
+	n := b[0]
+	b = b[1:]
+	if n == cursorSet {
+		if len(b) < 8 {
+			return c, false
+		}
+		c.Set, b = binary.LittleEndian.Uint64(b), b[8:]
+	} else if c.Marks, b, ok = parseMarks(b, int(n)); !ok {
+		return c, false
+	}
+	c.Lanes, ok = parseLanes(b)
+	return c, ok
+}
+
+func parseMarks(b []byte, n int) (marks []Mark, rest []byte, ok bool) {
+	if n > MaxMarks || len(b) < n*7 {
+		return nil, nil, false
+	}
+	marks = make([]Mark, n)
+	for i := range marks {
+		if len(b) < 7 {
+			return nil, nil, false
+		}
+		f := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 | uint64(b[4])<<32 | uint64(b[5])<<40
+		offset, k := binary.Uvarint(b[6:])
+		if k <= 0 {
+			return nil, nil, false
+		}
+		marks[i], b = Mark{f, offset}, b[6+k:]
+	}
+	return marks, b, true
+}
+
+func parseLanes(b []byte) ([]Lane, bool) {
+	n, k := binary.Uvarint(b)
+	if b = b[max(k, 0):]; k <= 0 || n > uint64(len(b)/3) {
+		return nil, false
+	}
+	lanes := make([]Lane, n)
+	for i := range lanes {
+		var field [3]uint64
+		for j := range field {
+			v, k := binary.Uvarint(b)
+			if k <= 0 {
+				return nil, false
+			}
+			field[j], b = v, b[k:]
+		}
+		if field[0] >= MaxPartitions || field[2] > 1<<32-1 {
+			return nil, false
+		}
+		lanes[i] = Lane{uint16(field[0]), field[1], uint32(field[2])}
+	}
+	sorted := slices.IsSortedFunc(lanes, func(a, b Lane) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Position, b.Position))
+	})
+	return lanes, len(b) == 0 && sorted
+}
