@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -116,5 +117,81 @@ func (x *batcher) run(ctx context.Context, b *testing.B) {
 				close(done)
 			}
 		}
+	}
+}
+
+// BenchmarkIdle measures what three idle nodes cost together, in percent of one core.
+func BenchmarkIdle(b *testing.B) {
+	for _, groups := range []int{8, 64} {
+		b.Run(fmt.Sprintf("groups=%d", groups), func(b *testing.B) {
+			c := newCluster(b, 3, nil)
+			for id := range uint16(groups) {
+				c.openAll(id)
+			}
+			for id := range uint16(groups) {
+				c.leader(id)
+			}
+			b.ResetTimer()
+			start, cpu := time.Now(), cpuTime()
+			for range b.N {
+				<-time.After(time.Second)
+			}
+			b.ReportMetric(100*(cpuTime()-cpu).Seconds()/time.Since(start).Seconds(), "%core")
+			b.ReportMetric(float64(runtime.NumGoroutine()), "goroutines")
+		})
+	}
+}
+
+// BenchmarkFailover measures from a leader's end to the first entry that another commits: its sockets closed and its
+// port refusing, as after kill -9, or silent, as after SIGSTOP or a cut cable.
+func BenchmarkFailover(b *testing.B) {
+	for _, silent := range []bool{false, true} {
+		b.Run(fmt.Sprintf("silent=%v", silent), func(b *testing.B) {
+			var worst time.Duration
+			for range b.N {
+				b.StopTimer()
+				c := newCluster(b, 3, nil)
+				for id := range uint16(8) {
+					c.openAll(id)
+				}
+				for id := range uint16(8) {
+					c.propose(id, "a")
+				}
+				dead := c.leader(0)
+				b.StartTimer()
+				start := time.Now()
+				if silent {
+					c.silence(dead.id)
+				} else {
+					dead.store.mux.close()
+				}
+				dead.groups = nil
+				for id := range uint16(8) {
+					c.propose(id, "b")
+				}
+				worst = max(worst, time.Since(start))
+				b.StopTimer()
+				c.unsilence()
+				for _, n := range c.nodes {
+					_ = n.store.Close()
+					n.store = nil
+				}
+			}
+			b.ReportMetric(float64(worst.Milliseconds()), "worst-ms")
+		})
+	}
+}
+
+// BenchmarkOpen measures the start of an empty node with eight groups of one voter until each took an entry.
+func BenchmarkOpen(b *testing.B) {
+	for range b.N {
+		c := newCluster(b, 1, nil)
+		for id := range uint16(8) {
+			c.openAll(id)
+		}
+		for id := range uint16(8) {
+			c.propose(id, "a")
+		}
+		c.stop("node-1")
 	}
 }

@@ -100,12 +100,6 @@ func (e *echo) wait(t testing.TB, n int) {
 	}
 }
 
-func (e *echo) count() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.applied)
-}
-
 func (e *echo) all() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,6 +129,7 @@ type cluster struct {
 	mu    sync.Mutex
 	addrs map[string]string
 	nodes map[string]*testNode
+	mute  map[string]chan struct{} // nodes that are silent, until the channel is closed
 }
 
 type testNode struct {
@@ -188,7 +183,11 @@ func (c *cluster) start(id string) *testNode {
 			c.mu.Lock()
 			addr := c.addrs[node]
 			c.mu.Unlock()
-			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return nil, err
+			}
+			return &mutableConn{Conn: conn, c: c, from: id, to: node}, nil
 		},
 		Fatal: func(err error) { n.fatal <- err },
 	}
@@ -202,6 +201,55 @@ func (c *cluster) start(id string) *testNode {
 		c.t.Fatal(err)
 	}
 	return n
+}
+
+// silence makes a node hang: nothing it sends and nothing sent to it arrives, but no connection ends.
+func (c *cluster) silence(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mute == nil {
+		c.mute = map[string]chan struct{}{}
+	}
+	c.mute[id] = make(chan struct{})
+}
+
+func (c *cluster) unsilence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, ch := range c.mute {
+		close(ch)
+		delete(c.mute, id)
+	}
+}
+
+// mutableConn is a dialled connection whose ends may be silenced.
+type mutableConn struct {
+	net.Conn
+	c        *cluster
+	from, to string
+}
+
+func (m *mutableConn) wait() {
+	m.c.mu.Lock()
+	a, b := m.c.mute[m.from], m.c.mute[m.to]
+	m.c.mu.Unlock()
+	if a != nil {
+		<-a
+	}
+	if b != nil {
+		<-b
+	}
+}
+
+func (m *mutableConn) Read(p []byte) (int, error) {
+	n, err := m.Conn.Read(p)
+	m.wait()
+	return n, err
+}
+
+func (m *mutableConn) Write(p []byte) (int, error) {
+	m.wait()
+	return m.Conn.Write(p)
 }
 
 func (c *cluster) stop(id string) {
@@ -235,14 +283,16 @@ func (c *cluster) openAll(group uint16) {
 func (c *cluster) leader(group uint16) *testNode {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
 	found := make(chan *testNode, len(c.nodes))
+	var asking sync.WaitGroup
+	defer asking.Wait() // one that outlives this call could take a signal from the next
+	defer cancel()
 	for _, n := range c.nodes {
 		if n.store == nil || n.groups[group] == nil {
 			continue
 		}
-		go func() {
-			g := n.groups[group]
+		g := n.groups[group]
+		asking.Go(func() {
 			for {
 				try, cancel := context.WithTimeout(ctx, 5*time.Second)
 				err := g.Barrier(try)
@@ -253,12 +303,11 @@ func (c *cluster) leader(group uint16) *testNode {
 				}
 				select {
 				case <-g.Changes():
-				case <-time.After(5 * time.Millisecond):
 				case <-ctx.Done():
 					return
 				}
 			}
-		}()
+		})
 	}
 	select {
 	case n := <-found:

@@ -32,8 +32,11 @@ type Group struct {
 
 func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group, error) {
 	g := &Group{id: id, store: s, closed: make(chan struct{}), changes: make(chan struct{}, 1)}
-	known := s.wal.group(id) != nil
-	g.log = s.wal.join(id)
+	g.log = s.wal.group(id)
+	known := g.log != nil
+	if !known {
+		g.log = newGroupLog(id, s.wal)
+	}
 	var err error
 	if g.snapshots, err = openSnapshots(s.opts.FS, s.opts.Dir, s.groupPath(id), g.log.snapshotted); err != nil {
 		return nil, err
@@ -41,6 +44,7 @@ func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group
 	if err := g.checkComplete(known); err != nil {
 		return nil, err
 	}
+	s.wal.join(g.log)
 	fresh := false
 	if bootstrap != nil {
 		if fresh, err = g.bootstrap(bootstrap); err != nil {

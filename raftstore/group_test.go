@@ -246,3 +246,115 @@ func TestFollowersRefuseProposals(t *testing.T) {
 		}
 	}
 }
+
+func TestALeaderWithAHangingDiskIsReplaced(t *testing.T) {
+	disks := map[string]*memFS{}
+	c := newCluster(t, 0, func(o *Options) { o.FS = disks[o.NodeID] })
+	for _, id := range []string{"node-1", "node-2", "node-3"} {
+		c.nodes[id] = &testNode{id: id, dir: "d"}
+		disks[id] = newMemFS()
+		c.start(id)
+	}
+	c.openAll(1)
+	c.propose(1, "a")
+	lead := c.leader(1)
+	hang := make(chan struct{})
+	disk := disks[lead.id]
+	disk.mu.Lock()
+	disk.hook = func(op string) error {
+		if op == "sync" {
+			<-hang
+		}
+		return nil
+	}
+	disk.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := lead.groups[1].Propose(ctx, []byte("b")); !errors.Is(err, ErrOutcomeUnknown) {
+		t.Errorf("Propose over a hanging disk: %v, want ErrOutcomeUnknown", err)
+	}
+	hung := lead.groups
+	lead.groups = nil
+	c.propose(1, "c")
+	close(hang)
+	lead.groups = hung
+	for _, n := range c.nodes {
+		n.machines[1].wait(t, 2)
+	}
+}
+
+func TestAFailedDiskStopsTheNodeAndTheOthersGoOn(t *testing.T) {
+	disks := map[string]*memFS{}
+	c := newCluster(t, 0, func(o *Options) { o.FS = disks[o.NodeID] })
+	for _, id := range []string{"node-1", "node-2", "node-3"} {
+		c.nodes[id] = &testNode{id: id, dir: "d"}
+		disks[id] = newMemFS()
+		c.start(id)
+	}
+	c.openAll(1)
+	c.propose(1, "a")
+	lead := c.leader(1)
+	disk := disks[lead.id]
+	disk.mu.Lock()
+	disk.hook = func(op string) error {
+		if op == "sync" {
+			return errors.New("input/output error")
+		}
+		return nil
+	}
+	disk.mu.Unlock()
+	proposed := make(chan error, 1)
+	go func() {
+		_, err := lead.groups[1].Propose(context.Background(), []byte("b"))
+		proposed <- err
+	}()
+	if err := <-lead.fatal; !errors.Is(err, ErrDisk) {
+		t.Errorf("Fatal got %v, want ErrDisk", err)
+	}
+	_ = lead.store.Close()
+	lead.store = nil
+	if err := <-proposed; err == nil {
+		t.Error("a proposal that could not be synced was acknowledged")
+	}
+	c.propose(1, "c")
+}
+
+func TestASnapshotWithoutItsLogIsRefused(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.openAll(1)
+	c.propose(1, "a")
+	if err := c.nodes["node-1"].groups[1].Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	c.stop("node-1")
+	if err := os.RemoveAll(filepath.Join(c.nodes["node-1"].dir, "wal")); err != nil {
+		t.Fatal(err)
+	}
+	n := c.start("node-1")
+	for range 2 {
+		if _, err := n.store.OpenGroup(1, newEcho(), c.ids()); !errors.Is(err, ErrDamaged) {
+			t.Errorf("got %v, want ErrDamaged", err)
+		}
+	}
+}
+
+func TestADamagedSnapshotIsRefused(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.openAll(1)
+	c.propose(1, "state")
+	if err := c.nodes["node-1"].groups[1].Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	c.stop("node-1")
+	files, err := filepath.Glob(filepath.Join(c.nodes["node-1"].dir, "raft", "g00001", "*.state"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("state files: %v (%v), want one", files, err)
+	}
+	if err := os.WriteFile(files[0], []byte("stale"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := c.start("node-1")
+	if _, err := n.store.OpenGroup(1, newEcho(), nil); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+}

@@ -42,8 +42,8 @@ const (
 
 // Times.
 const (
-	defaultHeartbeatTimeout = 500 * time.Millisecond
-	defaultElectionTimeout  = 500 * time.Millisecond
+	defaultHeartbeatTimeout = 400 * time.Millisecond
+	defaultElectionTimeout  = 400 * time.Millisecond
 	defaultCommitTimeout    = 500 * time.Millisecond
 
 	noticeLinger  = time.Millisecond       // commit notices of all groups collected at most so long

@@ -21,7 +21,7 @@ type Options struct {
 	Dial func(ctx context.Context, nodeID string) (net.Conn, error)
 
 	Log              *slog.Logger  // nil discards
-	HeartbeatTimeout time.Duration // a follower without its leader for so long stands for election; 0 means 500 ms
+	HeartbeatTimeout time.Duration // a follower without its leader for so long stands for election; 0 means 400 ms
 	ElectionTimeout  time.Duration // 0 means HeartbeatTimeout
 	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 500 ms
 	SegmentBytes     int64         // size of a log segment; 0 means 16 MiB

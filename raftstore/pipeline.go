@@ -54,6 +54,9 @@ func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, a *raft.AppendEnt
 		return nil, errPipelineClosed
 	default:
 	}
+	if err := p.port.mux.wal.healthy(); err != nil {
+		return nil, err
+	}
 	select {
 	case p.window <- struct{}{}:
 	case <-p.closed:

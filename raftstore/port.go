@@ -83,12 +83,12 @@ func (p *port) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries sends one append and waits. Heartbeats go over the control connection.
 func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
+	if err := p.mux.wal.healthy(); err != nil {
+		return err
+	}
 	way, timeout := purposeData, appendTimeout
 	if len(q.Entries) == 0 && q.PrevLogEntry == 0 {
 		way, timeout = purposeControl, p.mux.silence
-		if p.mux.wal.stalled() {
-			return fmt.Errorf("no heartbeat: %w: a sync takes more than %v", ErrDisk, stallAfter)
-		}
 	}
 	f, err := p.mux.link(string(id), way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
 		return p.appendAppend(dst, request, string(id), q)

@@ -136,7 +136,30 @@ func openSnapshots(fsys FS, root, dir string, saved func(uint64)) (*snapshots, e
 			s.current = m
 		}
 	}
+	if err := s.verify(); err != nil {
+		return nil, err
+	}
 	return s, s.clean()
+}
+
+// verify makes sure that the newest snapshot can be restored, before hashicorp/raft finds it can not and says little.
+func (s *snapshots) verify() error {
+	if s.current == nil {
+		return nil
+	}
+	path := filepath.Join(s.dir, s.current.ID+stateSuffix)
+	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
+	if isNotExist(err) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := checkState(f, s.current); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 func (s *snapshots) read(name string) (*manifest, error) {

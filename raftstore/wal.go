@@ -23,6 +23,7 @@ type wal struct {
 
 	synced    atomic.Uint64 // newest durable frame
 	tailBytes atomic.Int64  // of all groups
+	poisoned  atomic.Bool   // err is a failure
 	syncStart atomic.Int64  // when the sync under way began, unix nanoseconds; 0 between syncs
 
 	mu       sync.Mutex // guards what follows
@@ -179,10 +180,16 @@ func (w *wal) whenSynced(lsn uint64, fn func()) {
 	fn()
 }
 
-// stalled reports whether the disk hangs: a leader then must not look healthy (hashicorp/raft#503, #666).
-func (w *wal) stalled() bool {
-	start := w.syncStart.Load()
-	return start != 0 && time.Since(time.Unix(0, start)) > stallAfter
+// healthy returns why a leader here must not look alive to its followers: its disk failed, or hangs
+// (hashicorp/raft#503, #666).
+func (w *wal) healthy() error {
+	if start := w.syncStart.Load(); start != 0 && time.Since(time.Unix(0, start)) > stallAfter {
+		return fmt.Errorf("%w: a sync takes more than %v", ErrDisk, stallAfter)
+	}
+	if w.poisoned.Load() {
+		return w.failed()
+	}
+	return nil
 }
 
 // run is the writer goroutine.
@@ -353,6 +360,7 @@ func (w *wal) poison(err error) {
 	first := w.err == nil
 	if first {
 		w.err = err
+		w.poisoned.Store(true)
 	}
 	w.moved.Broadcast()
 	w.mu.Unlock()
@@ -394,15 +402,10 @@ func (w *wal) group(id uint16) *groupLog {
 }
 
 // join makes a group part of the log.
-func (w *wal) join(id uint16) *groupLog {
+func (w *wal) join(l *groupLog) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.groups[id]
-	if l == nil {
-		l = newGroupLog(id, w)
-		w.groups[id] = l
-	}
-	return l
+	w.groups[l.id] = l
 }
 
 // drop makes a group no longer part of the log, durably.

@@ -24,7 +24,25 @@ func openTestWAL(t interface{ Fatal(...any) }, fsys FS) *wal {
 }
 
 func tryOpenWAL(fsys FS) (*wal, error) {
-	return openWAL(Options{Dir: "d", FS: fsys, SegmentBytes: minSegmentBytes, Fatal: func(error) {}}, func() {})
+	return openSynchronous(fsys, func(error) {})
+}
+
+// openSynchronous opens a log whose StoreLogs always waits for the disk.
+func openSynchronous(fsys FS, fatal func(error)) (*wal, error) {
+	w, err := openWAL(Options{Dir: "d", FS: fsys, SegmentBytes: minSegmentBytes, Fatal: fatal}, func() {})
+	if err == nil {
+		w.async = false
+	}
+	return w, err
+}
+
+func joined(w *wal, id uint16) *groupLog {
+	l := w.group(id)
+	if l == nil {
+		l = newGroupLog(id, w)
+		w.join(l)
+	}
+	return l
 }
 
 func command(index, term uint64, data string) *raft.Log {
@@ -120,7 +138,7 @@ func (m *walMachine) step() {
 	}
 	g := m.groups[id]
 	before := g.clone()
-	l := m.w.join(id)
+	l := joined(m.w, id)
 	var snap *memFS
 	cut := m.rng.IntN(3) == 0
 	if cut {
@@ -197,7 +215,7 @@ func (m *walMachine) recover(snap *memFS, id uint16, before *model) {
 		if gid == id {
 			was = before
 		}
-		if err := g.check(w.join(gid), was); err != nil {
+		if err := g.check(joined(w, gid), was); err != nil {
 			m.t.Fatalf("group %d after a crash: %v", gid, err)
 		}
 	}
@@ -206,7 +224,7 @@ func (m *walMachine) recover(snap *memFS, id uint16, before *model) {
 		m.must(m.w.close())
 		m.w = openTestWAL(m.t, m.fs) // an orderly restart keeps everything
 		for gid, g := range m.groups {
-			if err := g.check(m.w.join(gid), g); err != nil {
+			if err := g.check(joined(m.w, gid), g); err != nil {
 				m.t.Fatalf("group %d after a restart: %v", gid, err)
 			}
 		}
@@ -216,7 +234,7 @@ func (m *walMachine) recover(snap *memFS, id uint16, before *model) {
 func TestAFlippedBitIsNeverServed(t *testing.T) {
 	fsys := newMemFS()
 	w := openTestWAL(t, fsys)
-	l := w.join(1)
+	l := joined(w, 1)
 	want := newModel()
 	for i := range uint64(30) {
 		e := command(i+1, 1, strings.Repeat("payload ", 40))
@@ -243,7 +261,7 @@ func TestAFlippedBitIsNeverServed(t *testing.T) {
 			refused++
 			continue
 		}
-		if err := want.check(got.join(1), want); err != nil {
+		if err := want.check(joined(got, 1), want); err != nil {
 			t.Fatalf("after a flipped bit: %v", err)
 		}
 		_ = got.close()
@@ -257,13 +275,13 @@ func TestRotWhileRunningStopsTheNode(t *testing.T) {
 	fsys := newMemFS()
 	w := openTestWAL(t, fsys)
 	for i := range uint64(5) {
-		if err := w.join(1).StoreLog(command(i+1, 1, "payload")); err != nil {
+		if err := joined(w, 1).StoreLog(command(i+1, 1, "payload")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_ = w.close()
 	fatal := make(chan error, 1)
-	w, err := openWAL(Options{Dir: "d", FS: fsys, SegmentBytes: minSegmentBytes, Fatal: func(err error) { fatal <- err }}, func() {})
+	w, err := openSynchronous(fsys, func(err error) { fatal <- err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +291,7 @@ func TestRotWhileRunningStopsTheNode(t *testing.T) {
 		}
 	}
 	done := make(chan error, 1)
-	go func() { done <- w.join(1).GetLog(1, &raft.Log{}) }()
+	go func() { done <- joined(w, 1).GetLog(1, &raft.Log{}) }()
 	if err := <-fatal; !errors.Is(err, ErrDamaged) {
 		t.Errorf("Fatal got %v, want ErrDamaged", err)
 	}
@@ -292,7 +310,7 @@ func TestRotWhileRunningStopsTheNode(t *testing.T) {
 func TestAConflictingTailIsDroppedAndReopened(t *testing.T) {
 	fsys := newMemFS()
 	w := openTestWAL(t, fsys)
-	l := w.join(1)
+	l := joined(w, 1)
 	want := newModel()
 	put := func(from, to, term uint64) {
 		for i := from; i <= to; i++ {
@@ -311,7 +329,7 @@ func TestAConflictingTailIsDroppedAndReopened(t *testing.T) {
 	for range 2 {
 		_ = w.close()
 		w = openTestWAL(t, fsys)
-		l = w.join(1)
+		l = joined(w, 1)
 		if err := want.check(l, want); err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +337,7 @@ func TestAConflictingTailIsDroppedAndReopened(t *testing.T) {
 	put(8, 12, 2)
 	_ = w.close()
 	w = openTestWAL(t, fsys)
-	if err := want.check(w.join(1), want); err != nil {
+	if err := want.check(joined(w, 1), want); err != nil {
 		t.Fatal(err)
 	}
 	_ = w.close()
@@ -328,11 +346,11 @@ func TestAConflictingTailIsDroppedAndReopened(t *testing.T) {
 func TestAFailedSyncStopsTheNodeAndAcknowledgesNothing(t *testing.T) {
 	fsys := newMemFS()
 	fatal := make(chan error, 2)
-	w, err := openWAL(Options{Dir: "d", FS: fsys, SegmentBytes: minSegmentBytes, Fatal: func(err error) { fatal <- err }}, func() {})
+	w, err := openSynchronous(fsys, func(err error) { fatal <- err })
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := w.join(1)
+	l := joined(w, 1)
 	if err := l.StoreLog(command(1, 1, "good")); err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +385,7 @@ func TestAFailedSyncStopsTheNodeAndAcknowledgesNothing(t *testing.T) {
 func TestSegmentsAreReclaimedThoughAnIdleGroupPinsTheOldest(t *testing.T) {
 	fsys := newMemFS()
 	w := openTestWAL(t, fsys)
-	idle, busy := w.join(1), w.join(2)
+	idle, busy := joined(w, 1), joined(w, 2)
 	if err := idle.StoreLogs([]*raft.Log{command(1, 1, "kept"), command(2, 1, "kept too")}); err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +409,7 @@ func TestSegmentsAreReclaimedThoughAnIdleGroupPinsTheOldest(t *testing.T) {
 		t.Errorf("%d segments are left, want about %d", n, maxWALSegments)
 	}
 	var e raft.Log
-	if err := w.join(1).GetLog(2, &e); err != nil || string(e.Data) != "kept too" {
+	if err := joined(w, 1).GetLog(2, &e); err != nil || string(e.Data) != "kept too" {
 		t.Errorf("the idle group's entry is %q (%v), want it kept", e.Data, err)
 	}
 }
