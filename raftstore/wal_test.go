@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,10 +140,10 @@ func (m *walMachine) step() {
 	g := m.groups[id]
 	before := g.clone()
 	l := joined(m.w, id)
-	var snap *memFS
 	cut := m.rng.IntN(3) == 0
+	var image func() *memFS
 	if cut {
-		m.cutAfter(m.rng.IntN(4), &snap)
+		image = m.cutAfter(m.rng.IntN(4))
 	}
 	m.operate(l, g)
 	m.fs.mu.Lock()
@@ -151,22 +152,32 @@ func (m *walMachine) step() {
 	if !cut {
 		return
 	}
-	if snap == nil {
-		snap = m.fs.crash(m.rng)
-	}
-	m.recover(snap, id, before)
+	m.recover(image(), id, before)
 }
 
-// cutAfter takes the crash image before the nth write or sync from now.
-func (m *walMachine) cutAfter(n int, snap **memFS) {
+// cutAfter takes the crash image before the nth write or sync from now, or when it is asked for.
+func (m *walMachine) cutAfter(n int) func() *memFS {
+	var mu sync.Mutex // writer and keeper both call the hook
+	var image *memFS
+	rng := rand.New(rand.NewPCG(m.rng.Uint64(), 0))
 	m.fs.mu.Lock()
 	defer m.fs.mu.Unlock()
 	m.fs.hook = func(string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if n == 0 {
-			*snap = m.fs.crash(m.rng)
+			image = m.fs.crash(rng)
 		}
 		n--
 		return nil
+	}
+	return func() *memFS {
+		mu.Lock()
+		defer mu.Unlock()
+		if image == nil {
+			image = m.fs.crash(rng)
+		}
+		return image
 	}
 }
 
@@ -192,8 +203,9 @@ func (m *walMachine) operate(l *groupLog, g *model) {
 		g.cut(from)
 		m.must(l.DeleteRange(from, 1<<60))
 	default:
-		for _, x := range m.w.groups {
-			x.release(m.w.segments[0])
+		oldest, _ := m.w.oldest()
+		for id := range m.groups {
+			joined(m.w, id).release(oldest)
 		}
 	}
 }
