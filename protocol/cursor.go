@@ -62,8 +62,8 @@ func SetFingerprint(selectors []Selector) uint64 {
 // Append writes the cursor's text. salt stands for the cluster: the same bytes
 // under another salt are not a cursor.
 func (c *Cursor) Append(dst []byte, salt uint32) []byte {
-	var room [128]byte
-	b := append(room[:0], cursorVersion)
+	start := len(dst)
+	b := append(dst, cursorVersion)
 	if c.Marks == nil {
 		b = append(b, cursorSet)
 		b = binary.LittleEndian.AppendUint64(b, c.Set)
@@ -81,8 +81,19 @@ func (c *Cursor) Append(dst []byte, salt uint32) []byte {
 		b = binary.AppendUvarint(b, l.Position)
 		b = binary.AppendUvarint(b, uint64(l.Marks))
 	}
-	b = binary.LittleEndian.AppendUint32(b, crc32.Update(salt, crcTable, b))
-	return base64.RawURLEncoding.AppendEncode(dst, b)
+	b = binary.LittleEndian.AppendUint32(b, crc32.Update(salt, crcTable, b[start:]))
+	return encodeTail(b, start)
+}
+
+// encodeTail turns b[start:] into base64 in b itself: a scratch array would
+// escape to the heap through crc32, once per event and reader.
+func encodeTail(b []byte, start int) []byte {
+	raw := len(b) - start
+	text := base64.RawURLEncoding.EncodedLen(raw)
+	b = append(b, make([]byte, text)...)
+	base64.RawURLEncoding.Encode(b[start+raw:], b[start:start+raw])
+	copy(b[start:], b[start+raw:])
+	return b[:start+text]
 }
 
 // Text is the cursor as clients see it.
@@ -95,7 +106,7 @@ func ParseCursor(text string, salt uint32) (Cursor, error) {
 		return Cursor{}, BadCursor.Errorf("the cursor has %d characters, at most %d are possible", len(text), MaxCursorText)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < 8 {
+	if err != nil || len(b) < 7 {
 		return Cursor{}, BadCursor.Errorf("%s is no cursor; give one that pushd sent, or earliest, latest, -N, @time or @duration", quote(text))
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
