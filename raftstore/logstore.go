@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -397,8 +398,6 @@ func (l *groupLog) state() groupState {
 		n--
 	}
 	s.entries = uint64(n)
-	for k, v := range l.kv {
-		s.kv[k] = v
-	}
+	maps.Copy(s.kv, l.kv)
 	return s
 }

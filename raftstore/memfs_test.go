@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -181,9 +182,7 @@ func (m *memFS) crash(rng *rand.Rand) *memFS {
 
 func (m *memFS) image(rng *rand.Rand) *memFS {
 	names := map[string]*memInode{}
-	for name, n := range m.disk {
-		names[name] = n
-	}
+	maps.Copy(names, m.disk)
 	for _, ops := range m.log {
 		for _, op := range ops[:rng.IntN(len(ops)+1)] {
 			applyOp(names, op)
