@@ -15,6 +15,7 @@ const (
 	maxPeerQueueBytes = 2 * maxPeerFrameBytes                      // bytes waiting to be written to one peer connection
 	maxGroupInbox     = 256                                        // requests waiting for one group
 	pipelineWindow    = 8                                          // appends in flight to one follower of a group
+	transferAttempts  = 3                                          // tries of one leadership transfer
 	maxNodeIDBytes    = 128
 	maxPeerConns      = 4096
 

@@ -73,11 +73,22 @@ func (g *Group) TransferLeadership(ctx context.Context, nodeID string) error {
 	if err := g.refuse(ctx); err != nil {
 		return err
 	}
-	if !g.IsLeader() {
-		return ErrNotLeader
+	var err error
+	for range transferAttempts {
+		if !g.IsLeader() {
+			return cmpErr(err, ErrNotLeader)
+		}
+		// Replication that had just fallen back from its pipeline fails a transfer that would do a moment later.
+		if err = g.plain(g.await(ctx, g.transfer(nodeID))); err == nil || g.refuse(ctx) != nil {
+			return err
+		}
 	}
+	return err
+}
+
+func (g *Group) transfer(nodeID string) raft.Future {
 	if nodeID == "" {
-		return g.plain(g.await(ctx, g.raft.LeadershipTransfer()))
+		return g.raft.LeadershipTransfer()
 	}
-	return g.plain(g.await(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(nodeID), raft.ServerAddress(nodeID))))
+	return g.raft.LeadershipTransferToServer(raft.ServerID(nodeID), raft.ServerAddress(nodeID))
 }
