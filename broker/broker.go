@@ -1,0 +1,269 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// Errors of [Log] and [Peers] that the broker acts on.
+var (
+	// ErrNotLeader says that the entry surely was not proposed.
+	ErrNotLeader = errors.New("this node does not lead the partition")
+	// ErrOutcomeUnknown says that the entry may be applied or not.
+	ErrOutcomeUnknown = errors.New("the outcome of the entry is unknown")
+	// ErrUnreachable says that a call surely did not reach the node.
+	ErrUnreachable = errors.New("the node can't be reached")
+)
+
+// Log is one partition's replicated log, as the broker needs it.
+type Log interface {
+	// Propose returns what Apply answered, once the entry is stored on a quorum.
+	Propose(ctx context.Context, entry []byte) (any, error)
+	Leader() (node string, known bool)
+	IsLeader() bool
+	// Voter says whether this replica has caught up and counts.
+	Voter() bool
+}
+
+// Peers reaches the brokers of other nodes.
+type Peers interface {
+	Call(ctx context.Context, node string, method uint8, req []byte) ([]byte, error)
+	// Broadcast tells all other nodes, at best effort.
+	Broadcast(method uint8, req []byte)
+}
+
+// Methods of [Peers], answered by [Broker.ServeCall].
+const (
+	MethodPublish uint8 = 1 + iota // proposals for one partition, at its leader
+	MethodRead                     // what a reader wants of a partition
+	MethodLive                     // an event that is never stored
+	MethodTopics                   // topics of the partitions held here
+)
+
+// Options configure a [Broker].
+type Options struct {
+	Self      string       // this node's id
+	Dir       string       // holds a folder per partition
+	Peers     Peers        // nil: there are no other nodes
+	Log       *slog.Logger // nil discards
+	TailBytes int          // newest events kept in memory per partition; 0 means 4 MiB
+	Now       func() time.Time
+}
+
+// Broker serves publishers and readers of one node.
+type Broker struct {
+	self  string
+	dir   string
+	peers Peers
+	log   *slog.Logger
+	tail  int
+	now   func() time.Time
+
+	catalog atomic.Pointer[Catalog]
+	live    liveReaders
+	floors  floors
+
+	mu         sync.Mutex // guards what follows
+	partitions map[uint16]*Partition
+	logs       map[uint16]Log
+	queues     map[uint16]*queue
+
+	running context.Context // ends with Close; goroutines of ours hang on it
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// New makes a broker without partitions.
+func New(o Options) (*Broker, error) {
+	b := &Broker{
+		self: o.Self, dir: o.Dir, peers: o.Peers, log: o.Log, tail: o.TailBytes, now: o.Now,
+		partitions: map[uint16]*Partition{}, logs: map[uint16]Log{}, queues: map[uint16]*queue{},
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.tail == 0 {
+		b.tail = defaultTailBytes
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	b.catalog.Store(&Catalog{})
+	b.running, b.stop = context.WithCancel(context.Background())
+	b.spawn(b.trim)
+	return b, nil
+}
+
+// Close ends the broker's goroutines and closes the partitions' files. Logs
+// must be closed before: nothing may be applied any more.
+func (b *Broker) Close() error {
+	b.stop()
+	b.wg.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.partitions {
+		p.close()
+	}
+	return nil
+}
+
+// spawn runs f, for which Close waits.
+func (b *Broker) spawn(f func()) { b.wg.Go(f) }
+
+// SetCatalog tells the broker what the meta group has decided.
+func (b *Broker) SetCatalog(c *Catalog) { b.catalog.Store(c) }
+
+// Partition is the state machine of a replica on this node, made if need be.
+func (b *Broker) Partition(id uint16) *Partition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.partitions[id]
+	if p == nil {
+		p = newPartition(id, filepath.Join(b.dir, fmt.Sprintf("p%04d", id)), b.tail, b.catalog.Load)
+		b.partitions[id] = p
+	}
+	return p
+}
+
+// OpenPartition says that the replica's log runs.
+func (b *Broker) OpenPartition(id uint16, log Log) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.logs[id] = log
+}
+
+// ClosePartition forgets a replica that was taken from this node, with its
+// files. Readers go on at another node's.
+func (b *Broker) ClosePartition(id uint16) {
+	b.mu.Lock()
+	p := b.partitions[id]
+	delete(b.partitions, id)
+	delete(b.logs, id)
+	b.mu.Unlock()
+	if p == nil {
+		return
+	}
+	var wake wakeList
+	p.mu.Lock()
+	p.wakeEverybody(&wake)
+	p.mu.Unlock()
+	wake.run()
+	p.close()
+	if err := os.RemoveAll(p.dir); err != nil {
+		b.log.Error("files of a removed replica stay behind", "partition", id, "err", err)
+	}
+}
+
+// Leader is the node that leads a partition, as far as this node knows.
+func (b *Broker) Leader(id uint16) (node string, known bool) {
+	if log := b.logOf(id); log != nil {
+		return log.Leader()
+	}
+	catalog := b.catalog.Load()
+	if int(id) < len(catalog.Partitions) {
+		return catalog.Partitions[id][0], true
+	}
+	return "", false
+}
+
+// Position is how far this node's replica of a partition has come.
+func (b *Broker) Position(id uint16) uint64 {
+	b.mu.Lock()
+	p := b.partitions[id]
+	b.mu.Unlock()
+	if p == nil {
+		return 0
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.position
+}
+
+func (b *Broker) logOf(id uint16) Log {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.logs[id]
+}
+
+// local is the replica to read from, nil if there is none that has caught up.
+func (b *Broker) local(id uint16) *Partition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if log := b.logs[id]; log == nil || !log.Voter() {
+		return nil
+	}
+	return b.partitions[id]
+}
+
+// replicaNodes lists other nodes that hold a partition, the leader first.
+func (b *Broker) replicaNodes(id uint16) []string {
+	catalog := b.catalog.Load()
+	if int(id) >= len(catalog.Partitions) {
+		return nil
+	}
+	var nodes []string
+	leader, known := b.Leader(id)
+	if known && leader != b.self {
+		nodes = append(nodes, leader)
+	}
+	for _, n := range catalog.Partitions[id] {
+		if n != b.self && n != leader {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// trim applies retention until the broker closes.
+func (b *Broker) trim() {
+	tick := time.NewTicker(trimPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.running.Done():
+			return
+		case <-tick.C:
+		}
+		for _, p := range b.replicas() {
+			p.trimAll(b.now())
+		}
+	}
+}
+
+func (b *Broker) replicas() []*Partition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]*Partition, 0, len(b.partitions))
+	for _, p := range b.partitions {
+		list = append(list, p)
+	}
+	return list
+}
+
+// ServeCall answers another node's broker.
+func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []byte) ([]byte, error) {
+	switch method {
+	case MethodPublish:
+		return b.servePublish(ctx, req)
+	case MethodRead:
+		return b.serveRead(ctx, req)
+	case MethodLive:
+		return nil, b.serveLive(req)
+	case MethodTopics:
+		return b.serveTopics(req)
+	}
+	return nil, protocol.BadRequest.Errorf("method %d is not known to this version of pushd", method)
+}
+
+func errNotJoined() *protocol.Error {
+	return protocol.NoLeader.Errorf("this node has not joined its cluster yet; try again, or another node")
+}

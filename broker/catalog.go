@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// Catalog is what the meta group has decided: an immutable copy.
+type Catalog struct {
+	ClusterID  string // "" until the cluster is founded
+	Partitions [][]string
+	Nodes      map[string]CatalogNode // by id
+	Policies   []protocol.Policy      // most specific first
+}
+
+// CatalogNode is a registered node.
+type CatalogNode struct{ Name, Zone, Role string }
+
+// Salt binds cursors to the cluster.
+func (c *Catalog) Salt() uint32 { return crc32.ChecksumIEEE([]byte(c.ClusterID)) }
+
+// partitionOf places a topic.
+func (c *Catalog) partitionOf(topic string) uint16 {
+	return uint16(protocol.TopicHash(topic) % uint64(len(c.Partitions)))
+}
+
+// limits are what a topic may keep.
+type limits struct {
+	age           time.Duration
+	events, bytes uint64
+}
+
+func (c *Catalog) limits(topic string) limits {
+	l := limits{defaultMaxAge, defaultMaxCount, defaultMaxBytes}
+	p, ok := c.Policy(topic)
+	if !ok {
+		return l
+	}
+	if d, err := time.ParseDuration(p.MaxAge); err == nil && d > 0 {
+		l.age = d
+	}
+	if p.MaxEvents > 0 {
+		l.events = p.MaxEvents
+	}
+	if p.MaxBytes > 0 {
+		l.bytes = p.MaxBytes
+	}
+	return l
+}
+
+// Policy is the most specific policy whose pattern covers the topic.
+func (c *Catalog) Policy(topic string) (protocol.Policy, bool) {
+	for _, p := range c.Policies {
+		if s, err := protocol.ParseSelector(p.Pattern); err == nil && s.Match(topic) {
+			return p, true
+		}
+	}
+	return protocol.Policy{}, false
+}
+
+// sortPolicies puts the most specific pattern first: an exact topic before any
+// pattern, then the one with more literal segments, then the longer.
+func sortPolicies(list []protocol.Policy) {
+	rank := func(pattern string) int {
+		n := 0
+		for seg := range strings.SplitSeq(pattern, ".") {
+			switch seg {
+			case "**":
+			case "*":
+				n++
+			default:
+				n += 1000
+			}
+		}
+		if !strings.Contains(pattern, "*") {
+			n += 1 << 24
+		}
+		return n
+	}
+	slices.SortFunc(list, func(a, b protocol.Policy) int {
+		if d := rank(b.Pattern) - rank(a.Pattern); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Pattern, b.Pattern)
+	})
+}

@@ -1,0 +1,97 @@
+package broker
+
+import (
+	"fmt"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// A command is one entry of a partition's log: what every replica applies.
+// Version byte, kind byte, then the kind's fields.
+const commandVersion = 1
+
+type commandKind byte
+
+const (
+	commandPublish commandKind = 1 // leader's time, count, then publishes
+	commandDelete  commandKind = 2 // leader's time, topic
+)
+
+// flags of a publish in a command.
+const (
+	flagNamed   = 1 << iota // the publisher chose the id: remember it
+	flagIfMatch             // store only if the topic's last offset is the one that follows
+)
+
+// proposal is one publish as the log carries it. Its event has no offset yet.
+type proposal struct {
+	event   protocol.Event
+	named   bool
+	ifMatch *uint64
+}
+
+func appendProposal(dst []byte, p *proposal) []byte {
+	var flags byte
+	if p.named {
+		flags |= flagNamed
+	}
+	if p.ifMatch != nil {
+		flags |= flagIfMatch
+	}
+	dst = append(dst, flags)
+	if p.ifMatch != nil {
+		dst = appendUvarint(dst, *p.ifMatch)
+	}
+	return protocol.AppendEvent(dst, &p.event)
+}
+
+func readProposal(r *protocol.BinaryReader) (p proposal) {
+	flags := r.Byte()
+	p.named = flags&flagNamed != 0
+	if flags&flagIfMatch != 0 {
+		offset := r.Uvarint()
+		p.ifMatch = &offset
+	}
+	p.event = r.ReadEvent()
+	return p
+}
+
+// appendPublishHead begins a publish command; n encoded proposals follow.
+func appendPublishHead(dst []byte, now int64, n int) []byte {
+	dst = append(dst, commandVersion, byte(commandPublish))
+	dst = appendUvarint(dst, uint64(now))
+	return appendUvarint(dst, uint64(n))
+}
+
+func encodeDelete(now int64, topic string) []byte {
+	dst := append([]byte(nil), commandVersion, byte(commandDelete))
+	return protocol.AppendBytes(appendUvarint(dst, uint64(now)), topic)
+}
+
+// command is a decoded entry.
+type command struct {
+	kind      commandKind
+	time      int64
+	proposals []proposal
+	topic     string
+}
+
+func decodeCommand(entry []byte) (c command, err error) {
+	r := protocol.NewBinaryReader(entry)
+	if v := r.Byte(); v != commandVersion {
+		return c, fmt.Errorf("log entry of version %d, this pushd knows %d", v, commandVersion)
+	}
+	c.kind, c.time = commandKind(r.Byte()), int64(r.Uvarint())
+	switch c.kind {
+	case commandPublish:
+		c.proposals = make([]proposal, r.Count(maxBatchEvents, 12))
+		for i := range c.proposals {
+			c.proposals[i] = readProposal(r)
+		}
+	case commandDelete:
+		c.topic = r.Text(protocol.MaxTopicBytes)
+	default:
+		return c, fmt.Errorf("log entry of unknown kind %d", c.kind)
+	}
+	return c, r.Err()
+}

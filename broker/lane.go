@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"slices"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// lane is a reader's place in one partition, for some of its selectors. A
+// reader has one lane per partition; more while selectors that began elsewhere
+// catch up, and then they merge.
+type lane struct {
+	partition uint16
+	position  uint64
+	members   []int // indices of the reader's selectors that the lane is for, ascending
+
+	// start is where to begin while that is not known as a position: the
+	// partition's replicas are elsewhere, or its leader is unknown.
+	start *protocol.Start
+
+	skip map[string]uint64 // topic: offsets up to this are not for the reader (-N with patterns)
+	// forgiven are topics whose events up to a position were gone before the reader began.
+	forgiven map[string]uint64
+	remote   *fetch // what was asked of another node; nil if nothing
+}
+
+// want is what the lane asks of its partition.
+func (s *Subscription) want(l *lane, limit int, upTo uint64) want {
+	w := want{after: l.position, upTo: upTo, limit: limit}
+	if len(l.members) == 1 && !s.selectors[l.members[0]].Pattern() {
+		w.single = s.selectors[l.members[0]].String()
+	}
+	w.matches = func(t *topic) bool { return s.laneMatches(l, t.name) }
+	w.previous = func(t *topic) uint64 {
+		if i, ok := s.exact[t.name]; ok {
+			return s.seen[i]
+		}
+		return 0
+	}
+	return w
+}
+
+func (s *Subscription) laneMatches(l *lane, topic string) bool {
+	if i, ok := s.exact[topic]; ok && slices.Contains(l.members, i) {
+		return true
+	}
+	for _, i := range s.patterns {
+		if s.selectors[i].Match(topic) && slices.Contains(l.members, i) {
+			return true
+		}
+	}
+	return false
+}
+
+// follows says whether any selector covers the topic.
+func (s *Subscription) follows(topic string) bool {
+	if _, ok := s.exact[topic]; ok {
+		return true
+	}
+	for _, i := range s.patterns {
+		if s.selectors[i].Match(topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// mergeLanes joins lanes of one partition that have met. Lanes are in order of
+// partition and position.
+func mergeLanes(lanes []*lane) []*lane {
+	slices.SortStableFunc(lanes, compareLanes)
+	out := lanes[:0]
+	for _, l := range lanes {
+		if n := len(out); n > 0 && out[n-1].partition == l.partition && out[n-1].position == l.position && mergeable(out[n-1]) && mergeable(l) {
+			out[n-1].members = sortedUnion(out[n-1].members, l.members)
+			continue
+		}
+		out = append(out, l)
+	}
+	clear(lanes[len(out):])
+	return out
+}
+
+func mergeable(l *lane) bool {
+	return l.start == nil && l.skip == nil && l.forgiven == nil && l.remote == nil
+}
+
+func compareLanes(a, b *lane) int {
+	if a.partition != b.partition {
+		return int(a.partition) - int(b.partition)
+	}
+	switch {
+	case a.position < b.position:
+		return -1
+	case a.position > b.position:
+		return 1
+	}
+	return 0
+}
+
+func sortedUnion(a, b []int) []int {
+	out := append(slices.Clone(a), b...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,37 @@
+package broker
+
+import "time"
+
+const (
+	maxBatchEvents  = 1024      // events of one log entry
+	maxBatchBytes   = 256 << 10 // of one log entry, unless one event alone has more
+	maxQueuedEvents = 16 << 10  // publishes waiting for one partition at one node
+	publishTimeout  = 10 * time.Second
+	retryPause      = 20 * time.Millisecond // between looks for a leader
+
+	segmentBytes     = 64 << 20
+	flushBytes       = 64 << 10 // unwritten bytes of a segment
+	defaultTailBytes = 4 << 20
+	maxEntryBytes    = 12 << 20 // what a log entry may claim
+
+	dedupeWindow = 10 * time.Minute
+	dedupeMin    = 100_000   // ids kept however old
+	dedupeMax    = 1_000_000 // ids kept however young
+
+	maxTombstones   = 10_000 // deleted topics remembered per partition
+	ephemeralQueue  = 64     // unstored events waiting for one reader
+	settleTimeout   = time.Second
+	trimPeriod      = 500 * time.Millisecond
+	defaultMaxAge   = 24 * time.Hour
+	defaultMaxCount = 10_000
+	defaultMaxBytes = 64 << 20
+	pullBytes       = 1 << 20 // payload of one batch, past which it ends
+
+	feedRetry     = 200 * time.Millisecond
+	remoteTimeout = 5 * time.Second
+	maxReadEvents = 1024
+	maxTopicsPage = 1000
+	maxPolicies   = 10_000
+	maxNodes      = 10_000
+	maxNameBytes  = 255
+)

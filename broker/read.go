@@ -1,0 +1,233 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"slices"
+	"sort"
+)
+
+// want is what one lane asks of a partition: the records behind a position
+// that its selectors cover.
+type want struct {
+	after    uint64
+	upTo     uint64 // read no further; 0: as far as there is
+	limit    int
+	matches  func(t *topic) bool   // asked once per topic and read
+	single   string                // the only topic, where there is just one
+	previous func(t *topic) uint64 // last offset the reader has seen; 0: unknown
+}
+
+// found is the answer: records in order, what is lost among them, and how far
+// the lane has come.
+type found struct {
+	records []*Record
+	gaps    []lostRange // each before the record of the same topic that follows
+	upTo    uint64      // position that the lane has reached
+	end     bool        // nothing more is there now
+}
+
+// lostRange is a gap and the position at which the reader passes it.
+type lostRange struct {
+	name     string
+	epoch    uint64
+	from, to uint64
+	deleted  bool
+	at       uint64
+}
+
+// read finds what a lane wants. The index is consulted under the lock, files
+// are read outside; a segment that retention closed in between makes it begin
+// again.
+func (p *Partition) read(w want) (found, error) {
+	for {
+		f, plan := p.plan(w)
+		ok, err := plan.load(&f)
+		if err != nil || ok {
+			return f, err
+		}
+	}
+}
+
+// plan lists the records; those of the tail are there, the others are spans.
+type plan struct{ spans []planned }
+
+type planned struct {
+	slot int
+	span span
+}
+
+func (p *Partition) plan(w want) (found, plan) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.planLocked(w)
+}
+
+func (p *Partition) planLocked(w want) (f found, pl plan) {
+	limit := p.position
+	if w.upTo != 0 {
+		limit = min(limit, w.upTo)
+	}
+	f.upTo, f.end = max(limit, w.after), true
+	if w.after >= limit {
+		return f, pl
+	}
+	take := func(position uint64, s *segment, t *topic) bool {
+		if position <= t.gone || position < t.deleted || position < t.epoch {
+			return true // no longer retained; lost tells the reader
+		}
+		if len(f.records) >= w.limit {
+			f.upTo, f.end = position-1, false
+			return false
+		}
+		r := p.tail.at(position)
+		if r == nil {
+			pl.spans = append(pl.spans, planned{len(f.records), s.span(position)})
+		}
+		f.records = append(f.records, r)
+		return true
+	}
+	if w.single != "" {
+		p.walkTopic(w, limit, take)
+	} else {
+		p.walkAll(w, limit, take)
+	}
+	f.gaps = p.lost(w, f.upTo)
+	return f, pl
+}
+
+// walkTopic visits one topic's records by its postings.
+func (p *Partition) walkTopic(w want, limit uint64, take func(uint64, *segment, *topic) bool) {
+	t := p.topics[w.single]
+	if t == nil || t.newest <= w.after && t.deleted <= w.after {
+		return
+	}
+	from, _ := p.segmentOf(max(w.after, t.gone) + 1)
+	for _, s := range p.segments[min(from, len(p.segments)):] {
+		for _, rel := range s.after(t.number, max(w.after, t.gone)) {
+			position := s.first + uint64(rel)
+			if position > limit || !take(position, s, t) {
+				return
+			}
+		}
+	}
+}
+
+// walkAll visits every record and asks once per topic whether it is wanted.
+func (p *Partition) walkAll(w want, limit uint64, take func(uint64, *segment, *topic) bool) {
+	verdict := map[uint32]bool{}
+	from, _ := p.segmentOf(w.after + 1)
+	for _, s := range p.segments[min(from, len(p.segments)):] {
+		begin := 0
+		if w.after >= s.first {
+			begin = int(w.after - s.first + 1)
+		}
+		for rel := begin; rel < len(s.owner); rel++ {
+			position := s.first + uint64(rel)
+			if position > limit {
+				return
+			}
+			number := s.owner[rel]
+			wanted, asked := verdict[number]
+			if !asked {
+				wanted = w.matches(p.byNumber[number])
+				verdict[number] = wanted
+			}
+			if wanted && !take(position, s, p.byNumber[number]) {
+				return
+			}
+		}
+	}
+}
+
+// lost lists what a reader behind w.after can no longer get, up to a position,
+// in the order of the log.
+func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
+	if t := p.topics[w.single]; t != nil {
+		return p.lostOf(t, w, upTo)
+	}
+	if w.single != "" {
+		return nil
+	}
+	for _, t := range p.byNumber {
+		if max(t.gone, t.deleted) > w.after && w.matches(t) {
+			gaps = append(gaps, p.lostOf(t, w, upTo)...)
+		}
+	}
+	slices.SortFunc(gaps, func(a, b lostRange) int { return cmp.Compare(a.at, b.at) })
+	return gaps
+}
+
+func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
+	if o := t.old; o != nil && o.newest > w.after && o.newest <= upTo {
+		gaps = append(gaps, lostRange{t.name, o.epoch, p.firstLost(t, w, o.epoch, o.last, o.newest), o.last, true, o.newest})
+	}
+	if t.exists() && t.gone > w.after && t.gone <= upTo {
+		gaps = append(gaps, lostRange{t.name, t.epoch, p.firstLost(t, w, t.epoch, t.first-1, t.gone), t.first - 1, false, t.gone})
+	}
+	return gaps
+}
+
+// firstLost is the offset of the topic's first event behind the reader, where
+// the one at position newest has offset last. It counts back over the index
+// where that is still there; else it is what the reader said it had, or 1,
+// which claims too much rather than too little.
+func (p *Partition) firstLost(t *topic, w want, epoch, last, newest uint64) uint64 {
+	after := max(w.after, epoch-1)
+	if len(p.segments) > 0 && p.segments[0].first <= after+1 {
+		return last + 1 - p.count(t, after, newest)
+	}
+	if after == epoch-1 {
+		return 1
+	}
+	return min(w.previous(t)+1, last)
+}
+
+// count is how many of the topic's records lie behind one position up to
+// another.
+func (p *Partition) count(t *topic, after, upTo uint64) (n uint64) {
+	i, _ := p.segmentOf(after + 1)
+	for ; i < len(p.segments) && p.segments[i].first <= upTo; i++ {
+		n += uint64(len(p.segments[i].after(t.number, after)) - len(p.segments[i].after(t.number, upTo)))
+	}
+	return n
+}
+
+// load reads the planned spans; false if a segment went away meanwhile.
+func (pl plan) load(f *found) (bool, error) {
+	for _, s := range pl.spans {
+		r, err := s.span.read()
+		if errors.Is(err, os.ErrClosed) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		f.records[s.slot] = r
+	}
+	return true, nil
+}
+
+// timeAt is the time of a retained record. p.mu is held.
+func (p *Partition) timeAt(position uint64) int64 {
+	if i, ok := p.segmentOf(position); ok {
+		s := p.segments[i]
+		return s.times[position-s.first]
+	}
+	return 0
+}
+
+// positionBefore is the last position older than a time. p.mu is held.
+func (p *Partition) positionBefore(ns int64) uint64 {
+	for i := len(p.segments) - 1; i >= 0; i-- {
+		s := p.segments[i]
+		if n := sort.Search(len(s.times), func(i int) bool { return s.times[i] >= ns }); n > 0 {
+			return s.first + uint64(n) - 1
+		}
+	}
+	if len(p.segments) > 0 {
+		return p.segments[0].first - 1
+	}
+	return p.position
+}

@@ -1,0 +1,201 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// A node without a replica of a partition asks one that has it. Each reader
+// there has at most one question under way per lane: what comes behind its
+// position, answered at once or when there is something.
+
+// fetch is a question to another node. Its answer is written before done is
+// closed.
+type fetch struct {
+	done   chan struct{}
+	cancel context.CancelFunc
+	answer remoteFound
+	err    error
+}
+
+// remoteFound is a found with the position that a start became.
+type remoteFound struct {
+	found
+	position uint64
+	seen     uint64
+}
+
+// readLane gives what the lane's partition has: at once from the local replica,
+// or what another node has answered. ok is false while there is no answer.
+func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bool, err error) {
+	if p := s.broker.local(l.partition); p != nil {
+		s.dropFetch(l)
+		if l.start != nil {
+			p.resolve(s, l)
+		}
+		f, err = p.read(s.want(l, limit, upTo))
+		return f, true, err
+	}
+	if l.remote == nil {
+		s.ask(l, limit, upTo)
+		return found{}, false, nil
+	}
+	select {
+	case <-l.remote.done:
+	default:
+		return found{}, false, nil
+	}
+	answer, err := l.remote.answer, l.remote.err
+	l.remote = nil
+	if err != nil {
+		s.ask(l, limit, upTo) // another replica may answer
+		return found{}, false, nil
+	}
+	if l.start != nil {
+		l.start, l.position = nil, answer.position
+		if len(l.members) == 1 {
+			s.seen[l.members[0]] = answer.seen
+		}
+	}
+	return answer.found, true, nil
+}
+
+// ask sends the question. It is answered by calling fire.
+func (s *Subscription) ask(l *lane, limit int, upTo uint64) {
+	ctx, cancel := context.WithCancel(s.broker.running)
+	f := &fetch{done: make(chan struct{}), cancel: cancel}
+	l.remote = f
+	q := s.question(l, limit, upTo)
+	s.broker.spawn(func() {
+		defer cancel()
+		f.answer, f.err = s.broker.askReplica(ctx, l.partition, q)
+		if f.err != nil {
+			pause(ctx, feedRetry)
+		}
+		close(f.done)
+		s.fire()
+	})
+}
+
+func (s *Subscription) dropFetch(l *lane) {
+	if l.remote != nil {
+		l.remote.cancel()
+		l.remote = nil
+	}
+}
+
+// question is a want, as it goes to another node.
+type question struct {
+	partition uint16
+	selectors []string
+	start     byte // protocol.StartKind; StartCursor: position is known
+	n         uint64
+	position  uint64
+	upTo      uint64
+	limit     uint64
+	seen      uint64
+	wait      time.Duration
+}
+
+func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
+	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: uint64(min(limit, maxReadEvents)), wait: remoteTimeout}
+	for _, i := range l.members {
+		q.selectors = append(q.selectors, s.selectors[i].String())
+	}
+	if len(l.members) == 1 {
+		q.seen = s.seen[l.members[0]]
+	}
+	if l.start != nil {
+		q.start, q.n = byte(l.start.Kind), uint64(l.start.N)
+		if l.start.Kind == protocol.StartTime {
+			q.n = uint64(l.start.Time.UnixNano())
+		}
+		q.wait = 0 // the position is wanted now
+	}
+	return q
+}
+
+// askReplica asks the leader, then the other replicas.
+func (b *Broker) askReplica(ctx context.Context, partition uint16, q question) (remoteFound, error) {
+	req := q.append(nil)
+	var err error = errNotJoined()
+	for _, node := range b.replicaNodes(partition) {
+		call, cancel := context.WithTimeout(ctx, q.wait+remoteTimeout)
+		var answer []byte
+		answer, err = b.peers.Call(call, node, MethodRead, req)
+		cancel()
+		if err == nil {
+			return decodeRemoteFound(answer)
+		}
+		if ctx.Err() != nil {
+			return remoteFound{}, ctx.Err()
+		}
+	}
+	return remoteFound{}, err
+}
+
+// serveRead answers a question from the local replica.
+func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
+	q, err := decodeQuestion(req)
+	if err != nil {
+		return nil, protocol.BadRequest.Errorf("read: %v", err)
+	}
+	p := b.local(q.partition)
+	if p == nil {
+		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", q.partition)
+	}
+	selectors, err := protocol.ParseSelectors(q.selectors)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: make([]uint64, len(selectors))}
+	l := &lane{partition: q.partition, position: q.position}
+	for i, sel := range selectors {
+		l.members = append(l.members, i)
+		if sel.Pattern() {
+			s.patterns = append(s.patterns, i)
+		} else {
+			s.exact[sel.String()] = i
+		}
+		s.seen[i] = q.seen
+	}
+	if protocol.StartKind(q.start) != protocol.StartCursor {
+		l.start = &protocol.Start{Kind: protocol.StartKind(q.start), N: int(q.n), Time: time.Unix(0, int64(q.n))}
+		p.resolve(s, l)
+	}
+	s.lanes = []*lane{l}
+	defer p.disarm(s, q.selectors)
+	begin, seen := l.position, s.seen[0]
+	deadline, cancel := context.WithTimeout(ctx, q.wait)
+	defer cancel()
+	for {
+		f, err := p.read(s.want(l, int(q.limit), q.upTo))
+		if err != nil {
+			return nil, err
+		}
+		ready := make(chan struct{}, 1)
+		wake := func() { ready <- struct{}{} }
+		s.armed.Store(&wake)
+		if len(f.records)+len(f.gaps) > 0 || deadline.Err() != nil {
+			return appendRemoteFound(nil, remoteFound{f, begin, seen}), nil
+		}
+		if !p.arm(s, s.want(l, 1, 0)) {
+			continue
+		}
+		select {
+		case <-ready:
+		case <-deadline.Done():
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,86 @@
+package broker
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+func appendUvarint(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }
+
+func (q question) append(dst []byte) []byte {
+	dst = appendUvarint(dst, uint64(q.partition))
+	dst = appendUvarint(dst, uint64(len(q.selectors)))
+	for _, s := range q.selectors {
+		dst = protocol.AppendBytes(dst, s)
+	}
+	dst = append(dst, q.start)
+	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.seen, uint64(q.wait)} {
+		dst = appendUvarint(dst, v)
+	}
+	return dst
+}
+
+func decodeQuestion(b []byte) (q question, err error) {
+	r := protocol.NewBinaryReader(b)
+	q.partition = uint16(r.Uvarint())
+	q.selectors = make([]string, r.Count(protocol.MaxSelectors, 2))
+	for i := range q.selectors {
+		q.selectors[i] = r.Text(protocol.MaxTopicBytes)
+	}
+	q.start = r.Byte()
+	q.n, q.position, q.upTo = r.Uvarint(), r.Uvarint(), r.Uvarint()
+	q.limit, q.seen = min(r.Uvarint(), maxReadEvents), r.Uvarint()
+	q.wait = min(time.Duration(r.Uvarint()), remoteTimeout)
+	return q, r.Err()
+}
+
+func appendRemoteFound(dst []byte, f remoteFound) []byte {
+	var end byte
+	if f.end {
+		end = 1
+	}
+	dst = append(dst, end)
+	for _, v := range []uint64{f.upTo, f.position, f.seen, uint64(len(f.gaps))} {
+		dst = appendUvarint(dst, v)
+	}
+	for _, g := range f.gaps {
+		dst = protocol.AppendBytes(dst, g.name)
+		var deleted uint64
+		if g.deleted {
+			deleted = 1
+		}
+		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, deleted} {
+			dst = appendUvarint(dst, v)
+		}
+	}
+	dst = appendUvarint(dst, uint64(len(f.records)))
+	for _, r := range f.records {
+		dst = appendRecord(dst, r.Position, &r.Event)
+	}
+	return dst
+}
+
+func decodeRemoteFound(b []byte) (f remoteFound, err error) {
+	r := protocol.NewBinaryReader(b)
+	f.end = r.Byte() == 1
+	f.upTo, f.position, f.seen = r.Uvarint(), r.Uvarint(), r.Uvarint()
+	f.gaps = make([]lostRange, r.Count(1<<20, 6))
+	for i := range f.gaps {
+		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), deleted: r.Uvarint() == 1}
+	}
+	f.records = make([]*Record, r.Count(maxReadEvents, recordHead))
+	if r.Err() != nil {
+		return f, r.Err()
+	}
+	rest := r.Rest()
+	for i := range f.records {
+		var n int
+		if f.records[i], n, err = decodeRecord(rest); err != nil {
+			return f, err
+		}
+		rest = rest[n:]
+	}
+	return f, nil
+}

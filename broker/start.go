@@ -1,0 +1,300 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// Subscribe makes a reader of selectors that begins at start. Errors carry
+// [protocol.BadCursor], or [protocol.NoLeader] before the node has a catalog.
+func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, o SubscribeOptions) (*Subscription, error) {
+	catalog := b.catalog.Load()
+	if len(catalog.Partitions) == 0 {
+		return nil, errNotJoined()
+	}
+	s := &Subscription{broker: b, options: o, selectors: selectors, exact: map[string]int{}, salt: catalog.Salt(), seen: make([]uint64, len(selectors))}
+	for i, sel := range selectors {
+		if sel.Pattern() {
+			s.patterns = append(s.patterns, i)
+		} else {
+			s.exact[sel.String()] = i
+		}
+	}
+	if start.Kind == protocol.StartUnset {
+		start.Kind = o.Default
+	}
+	if err := s.begin(catalog, start); err != nil {
+		return nil, err
+	}
+	s.lanes = mergeLanes(s.lanes)
+	s.told = s.cursor()
+	b.remember(s)
+	return s, nil
+}
+
+// begin makes the lanes.
+func (s *Subscription) begin(catalog *Catalog, start protocol.Start) error {
+	all := make([]int, len(s.selectors))
+	for i := range all {
+		all[i] = i
+	}
+	if start.Kind != protocol.StartCursor {
+		s.addLanes(catalog, all, start)
+		return nil
+	}
+	c, err := protocol.ParseCursor(start.Cursor, s.salt)
+	if err != nil {
+		return err
+	}
+	for _, l := range c.Lanes {
+		if int(l.Partition) >= len(catalog.Partitions) {
+			return protocol.BadCursor.Errorf("the cursor names partition %d, this cluster has %d", l.Partition, len(catalog.Partitions))
+		}
+	}
+	s.addLanes(catalog, s.resume(catalog, c, all), protocol.Start{Kind: protocol.StartEarliest})
+	return nil
+}
+
+// resume makes the lanes of the selectors that the cursor was issued for, and
+// returns the others.
+func (s *Subscription) resume(catalog *Catalog, c protocol.Cursor, all []int) (others []int) {
+	if c.Marks == nil {
+		if c.Set != protocol.SetFingerprint(s.selectors) {
+			return all
+		}
+		for _, l := range c.Lanes {
+			s.resumeLane(catalog, l, all)
+		}
+		return nil
+	}
+	marked := map[int]int{} // mark: selector
+	for _, i := range all {
+		m, ok := slices.BinarySearchFunc(c.Marks, s.selectors[i].Fingerprint(), func(m protocol.Mark, f uint64) int { return cmp.Compare(m.Fingerprint, f) })
+		if !ok || !s.covered(catalog, c, m, i) {
+			others = append(others, i)
+			continue
+		}
+		marked[m] = i
+		s.seen[i] = c.Marks[m].Offset
+	}
+	for _, l := range c.Lanes {
+		var members []int
+		for m, i := range marked {
+			if l.Marks == 0 || l.Marks&(1<<m) != 0 {
+				members = append(members, i)
+			}
+		}
+		slices.Sort(members)
+		s.resumeLane(catalog, l, members)
+	}
+	return others
+}
+
+// covered says whether the cursor has a lane for a selector in each partition
+// that it touches.
+func (s *Subscription) covered(catalog *Catalog, c protocol.Cursor, mark, i int) bool {
+	lanes := 0
+	for _, l := range c.Lanes {
+		if (l.Marks == 0 || l.Marks&(1<<mark) != 0) && s.touches(catalog, i, l.Partition) {
+			lanes++
+		}
+	}
+	if s.selectors[i].Pattern() {
+		return lanes >= len(catalog.Partitions)
+	}
+	return lanes > 0
+}
+
+func (s *Subscription) resumeLane(catalog *Catalog, l protocol.Lane, members []int) {
+	touching := slices.DeleteFunc(slices.Clone(members), func(i int) bool { return !s.touches(catalog, i, l.Partition) })
+	if len(touching) > 0 {
+		s.lanes = append(s.lanes, &lane{partition: l.Partition, position: l.Position, members: touching})
+	}
+}
+
+func (s *Subscription) touches(catalog *Catalog, i int, partition uint16) bool {
+	return s.selectors[i].Pattern() || catalog.partitionOf(s.selectors[i].String()) == partition
+}
+
+// addLanes makes lanes that begin at a start which is no cursor: one for each
+// exact topic, since they begin at different places and merge when they meet,
+// and one for all patterns of a partition.
+func (s *Subscription) addLanes(catalog *Catalog, members []int, start protocol.Start) {
+	var patterns []int
+	for _, i := range members {
+		if s.selectors[i].Pattern() {
+			patterns = append(patterns, i)
+			continue
+		}
+		s.addLane(&lane{partition: catalog.partitionOf(s.selectors[i].String()), members: []int{i}, start: &start})
+	}
+	if len(patterns) == 0 {
+		return
+	}
+	for p := range catalog.Partitions {
+		s.addLane(&lane{partition: uint16(p), members: patterns, start: &start})
+	}
+}
+
+func (s *Subscription) addLane(l *lane) {
+	s.lanes = append(s.lanes, l)
+	if p := s.broker.local(l.partition); p != nil {
+		p.resolve(s, l)
+	}
+}
+
+// resolve turns the lane's start into a position.
+func (p *Partition) resolve(s *Subscription, l *lane) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	start := *l.start
+	l.start = nil
+	w := s.want(l, 0, 0)
+	t := p.topics[w.single]
+	switch start.Kind {
+	case protocol.StartLatest:
+		l.position = p.position
+	case protocol.StartTime:
+		l.position = p.positionBefore(start.Time.UnixNano())
+	case protocol.StartLast:
+		p.resolveLast(l, w, uint64(start.N))
+	}
+	if w.single == "" {
+		p.forgive(l, w)
+		return
+	}
+	if t != nil {
+		if start.Kind != protocol.StartLatest {
+			l.position = max(l.position, p.lostUntil(t))
+		}
+		if l.position >= t.newest {
+			s.seen[l.members[0]] = t.last
+		}
+	}
+}
+
+// lostUntil is the position behind what can't be read of a topic any more: a
+// reader that begins later is not told of it.
+func (p *Partition) lostUntil(t *topic) uint64 {
+	if !t.exists() {
+		return t.deleted
+	}
+	return max(t.gone, t.epoch-1)
+}
+
+// forgive keeps a pattern's lane from being told of what was lost before it
+// began.
+func (p *Partition) forgive(l *lane, w want) {
+	for _, t := range p.byNumber {
+		if until := p.lostUntil(t); until > l.position && w.matches(t) {
+			if l.forgiven == nil {
+				l.forgiven = map[string]uint64{}
+			}
+			l.forgiven[t.name] = until
+		}
+	}
+}
+
+// resolveLast begins before the n-th last event of each topic: exactly for one
+// topic; for patterns at the earliest of them, skipping older ones.
+func (p *Partition) resolveLast(l *lane, w want, n uint64) {
+	l.position = p.position
+	see := func(t *topic) {
+		if !t.exists() || t.first > t.last {
+			return
+		}
+		skip := max(t.first-1, t.last-min(n, t.last))
+		if skip == t.last {
+			return
+		}
+		l.position = min(l.position, p.positionOfOffset(t, skip+1)-1)
+		if w.single == "" {
+			if l.skip == nil {
+				l.skip = map[string]uint64{}
+			}
+			l.skip[t.name] = skip
+		}
+	}
+	if w.single != "" {
+		if t := p.topics[w.single]; t != nil {
+			see(t)
+		}
+		return
+	}
+	for _, t := range p.byNumber {
+		if w.matches(t) {
+			see(t)
+			if l.skip != nil && l.skip[t.name] == 0 {
+				l.skip[t.name] = t.last - min(n, t.last)
+			}
+		}
+	}
+}
+
+// positionOfOffset counts back from the topic's last event.
+func (p *Partition) positionOfOffset(t *topic, offset uint64) uint64 {
+	back := t.last - offset // records to pass
+	for i := len(p.segments) - 1; i >= 0; i-- {
+		list := p.segments[i].topics[t.number]
+		if back < uint64(len(list)) {
+			return p.segments[i].first + uint64(list[uint64(len(list))-1-back])
+		}
+		back -= uint64(len(list))
+	}
+	return p.position + 1
+}
+
+// cursor encodes where the reader stands. s.mu is held, or s is not shared yet.
+func (s *Subscription) cursor() string {
+	var c protocol.Cursor
+	var bit []uint32 // of each selector
+	if len(s.selectors) > protocol.MaxMarks {
+		c.Set = protocol.SetFingerprint(s.selectors)
+	} else {
+		c.Marks, bit = s.marks()
+	}
+	for _, l := range s.lanes {
+		if l.start != nil {
+			continue // not begun: the selectors of this lane start at earliest
+		}
+		lane := protocol.Lane{Partition: l.partition, Position: l.position}
+		if bit != nil && len(l.members) < len(s.selectors) && s.split(l) {
+			for _, i := range l.members {
+				lane.Marks |= bit[i]
+			}
+		}
+		c.Lanes = append(c.Lanes, lane)
+	}
+	slices.SortFunc(c.Lanes, func(a, b protocol.Lane) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Position, b.Position))
+	})
+	return c.Text(s.salt)
+}
+
+// split says whether the lane's partition has others, so that they must be told
+// apart.
+func (s *Subscription) split(l *lane) bool {
+	for _, other := range s.lanes {
+		if other != l && other.partition == l.partition {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Subscription) marks() ([]protocol.Mark, []uint32) {
+	order := make([]int, len(s.selectors))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(s.selectors[a].Fingerprint(), s.selectors[b].Fingerprint()) })
+	marks := make([]protocol.Mark, len(order))
+	bit := make([]uint32, len(order))
+	for m, i := range order {
+		marks[m] = protocol.Mark{Fingerprint: s.selectors[i].Fingerprint(), Offset: s.seen[i]}
+		bit[i] = 1 << m
+	}
+	return marks, bit
+}

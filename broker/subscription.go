@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// SubscribeOptions are what a reader asks for beside topics and start.
+type SubscribeOptions struct {
+	Default    protocol.StartKind // where an unset start begins
+	OnGapError bool               // end with EventsGone instead of going on behind a gap
+	Live       bool               // wants events that are never stored, too
+}
+
+// Subscription is one reader: its places in the log, never its events. Pull,
+// Arm and Close are for one goroutine at a time; wake functions run on any.
+type Subscription struct {
+	broker    *Broker
+	options   SubscribeOptions
+	selectors []protocol.Selector
+	exact     map[string]int // topic: its index in selectors
+	patterns  []int
+	salt      uint32
+
+	mu     sync.Mutex // guards what follows
+	lanes  []*lane
+	seen   []uint64 // last offset delivered, by selector; exact topics only
+	turn   int      // lane to begin the next Pull with
+	told   string   // cursor that the reader was last given
+	failed error
+
+	armed     atomic.Pointer[func()]
+	live      liveQueue
+	closeOnce sync.Once
+}
+
+// Item is one thing a reader gets: an event, or word of a gap.
+type Item struct {
+	Event  *Record
+	Gap    *protocol.Gap
+	Cursor string // the reader's cursor right behind the item; "" for an event that is never stored
+}
+
+// Batch is what a reader gets at once.
+type Batch struct {
+	Items    []Item
+	UpToDate bool   // nothing more is there just now
+	Cursor   string // behind the last item, and behind everything that was not for the reader
+}
+
+// Pull gives what is there, at most limit events. It never waits for events or
+// for the network.
+func (s *Subscription) Pull(limit int) (Batch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return Batch{}, s.failed
+	}
+	var b Batch
+	for _, r := range s.live.take() {
+		b.Items = append(b.Items, Item{Event: r})
+	}
+	ended := true
+	budget := &budget{events: limit, bytes: pullBytes}
+	for range len(s.lanes) {
+		s.turn = (s.turn + 1) % len(s.lanes)
+		end, err := s.pullLane(s.lanes[s.turn], budget, &b)
+		if err != nil {
+			s.failed = err
+			return Batch{}, err
+		}
+		ended = ended && end
+	}
+	s.lanes = mergeLanes(s.lanes)
+	s.told = s.cursor()
+	b.UpToDate, b.Cursor = ended, s.told
+	return b, nil
+}
+
+// budget bounds a batch.
+type budget struct{ events, bytes int }
+
+func (b *budget) left() bool { return b.events > 0 && b.bytes > 0 }
+
+// pullLane appends what one lane has and says whether that is all.
+func (s *Subscription) pullLane(l *lane, left *budget, b *Batch) (end bool, err error) {
+	if !left.left() {
+		return false, nil
+	}
+	upTo, meets := s.nextLane(l)
+	f, ok, err := s.readLane(l, left.events, upTo)
+	if err != nil || !ok {
+		return false, err
+	}
+	gaps := f.gaps
+	for _, r := range f.records {
+		for len(gaps) > 0 && gaps[0].at < r.Position {
+			if err := s.giveGap(l, gaps[0], b); err != nil {
+				return false, err
+			}
+			gaps = gaps[1:]
+		}
+		if !left.left() {
+			return false, nil
+		}
+		s.give(l, r, left, b)
+	}
+	for _, g := range gaps {
+		if err := s.giveGap(l, g, b); err != nil {
+			return false, err
+		}
+	}
+	l.position = max(l.position, f.upTo)
+	if f.end {
+		l.skip, l.forgiven = nil, nil // all that they kept from the reader is passed
+	}
+	return f.end && !meets, nil
+}
+
+// nextLane is the position of the partition's next lane, where this one stops
+// to merge with it; the rest comes with the next Pull.
+func (s *Subscription) nextLane(l *lane) (upTo uint64, meets bool) {
+	for _, other := range s.lanes {
+		if other.partition == l.partition && other.position > l.position && (upTo == 0 || other.position < upTo) {
+			upTo = other.position
+		}
+	}
+	return upTo, upTo != 0
+}
+
+func (s *Subscription) give(l *lane, r *Record, left *budget, b *Batch) {
+	l.position = r.Position
+	if i, ok := s.exact[r.Topic]; ok {
+		s.seen[i] = r.Offset
+	}
+	if r.deletion() || r.Offset <= l.skip[r.Topic] {
+		return
+	}
+	left.events--
+	left.bytes -= len(r.Data)
+	b.Items = append(b.Items, Item{Event: r, Cursor: s.cursor()})
+}
+
+func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
+	if g.at <= l.forgiven[g.name] {
+		return nil
+	}
+	reason := protocol.GapExpired
+	if g.deleted {
+		reason = protocol.GapDeleted
+	}
+	gap := &protocol.Gap{Topic: g.name, Epoch: g.epoch, From: g.from, To: g.to, Reason: reason}
+	if s.options.OnGapError {
+		return protocol.EventsGone.Errorf("events %d to %d of %s are gone (%s); go on without on_gap=error, or begin elsewhere", g.from, g.to, g.name, reason)
+	}
+	l.position = max(l.position, g.at)
+	if i, ok := s.exact[g.name]; ok {
+		s.seen[i] = g.to
+	}
+	b.Items = append(b.Items, Item{Gap: gap, Cursor: s.cursor()})
+	return nil
+}
+
+// Arm asks for one call of wake when something is there. If it is there
+// already, Arm returns false and does not call.
+func (s *Subscription) Arm(wake func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil || s.live.any() {
+		return false
+	}
+	s.armed.Store(&wake)
+	for _, l := range s.lanes {
+		if !s.armLane(l) {
+			s.armed.Store(nil)
+			return false
+		}
+	}
+	return s.armed.Load() != nil || !s.live.any() // woken in between: wake has been called
+}
+
+// fire calls wake, if armed.
+func (s *Subscription) fire() {
+	if wake := s.armed.Swap(nil); wake != nil {
+		(*wake)()
+	}
+}
+
+// Next waits until there is something, and gives it.
+func (s *Subscription) Next(ctx context.Context, limit int) (Batch, error) {
+	for {
+		b, err := s.Pull(limit)
+		if err != nil || len(b.Items) > 0 {
+			return b, err
+		}
+		ready := make(chan struct{}, 1)
+		if !s.Arm(func() { ready <- struct{}{} }) {
+			continue
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return b, ctx.Err()
+		}
+	}
+}
+
+// Cursor is where the reader stands.
+func (s *Subscription) Cursor() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cursor()
+}
+
+// Close forgets the reader.
+func (s *Subscription) Close() {
+	s.closeOnce.Do(func() {
+		s.armed.Store(nil)
+		s.broker.forget(s)
+	})
+}

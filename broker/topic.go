@@ -1,0 +1,30 @@
+package broker
+
+// topic is what a partition knows of one topic. Offsets of an epoch are dense,
+// so the retained events are first to last.
+type topic struct {
+	name    string
+	number  uint32 // local to this replica's run
+	epoch   uint64 // position of the event that made the topic; 0: only a reader waits for it
+	first   uint64 // offset of the oldest retained event; last+1 if none is
+	last    uint64
+	bytes   uint64 // of retained payloads and metadata, as stored
+	newest  uint64 // position of the last event
+	gone    uint64 // position of the last event that retention removed; 0: none
+	deleted uint64 // position of its deletion; 0: it exists
+
+	// old is the epoch before the deletion, for readers that had not seen all of it.
+	old *oldEpoch
+
+	readers int // subscriptions that name it; local
+	armed   map[*Subscription]struct{}
+}
+
+// oldEpoch is what is remembered of a deleted topic.
+type oldEpoch struct {
+	epoch, last, newest uint64
+}
+
+func (t *topic) exists() bool { return t.epoch != 0 && t.deleted == 0 }
+
+func (t *topic) events() uint64 { return t.last + 1 - t.first }

@@ -1,0 +1,131 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Config is what one node is told. The zero value, completed by its defaults,
+// is a one-node cluster on loopback with its data in ./pushd-data.
+type Config struct {
+	NodeName   string   // unique in the cluster; "" means the host's name and the client port
+	DataDir    string   // "" means ./pushd-data
+	ClientAddr string   // where clients connect; "" means 127.0.0.1:7340
+	PeerAddr   string   // where other nodes connect; "" means 127.0.0.1:7341
+	GossipAddr string   // UDP and TCP; "" means 127.0.0.1:7342
+	PortOffset int      // added to the three default ports and to no other
+	Join       []string // gossip addresses of members; empty means found a cluster, or rejoin the one in DataDir
+	Role       string   // "" means "full": replicas and clients
+	Zone       string   // replicas are spread over zones
+	Partitions int      // of a cluster that this node founds; 0 means 8
+	Replicas   int      // of each partition; 0 means 3
+
+	InsecureNoAuth  bool // serve clients beyond loopback without keys
+	InsecureCluster bool // talk to nodes beyond loopback without keys
+
+	Version string       // shown to other nodes and in answers
+	Log     *slog.Logger // nil discards
+}
+
+// A ConfigError says which setting is wrong and what it may be.
+type ConfigError struct{ Setting, Reason string }
+
+func (e *ConfigError) Error() string { return "--" + e.Setting + ": " + e.Reason }
+
+func (c Config) withDefaults() Config {
+	c.DataDir = orElse(c.DataDir, "pushd-data")
+	c.ClientAddr = orElse(c.ClientAddr, localPort(7340+c.PortOffset))
+	c.PeerAddr = orElse(c.PeerAddr, localPort(7341+c.PortOffset))
+	c.GossipAddr = orElse(c.GossipAddr, localPort(7342+c.PortOffset))
+	c.Role = orElse(c.Role, "full")
+	c.Version = orElse(c.Version, "dev")
+	if c.Partitions == 0 {
+		c.Partitions = defaultPartitions
+	}
+	if c.Replicas == 0 {
+		c.Replicas = defaultReplicas
+	}
+	if c.NodeName == "" {
+		c.NodeName = defaultName(c.ClientAddr)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Check refuses settings that can't work, or that would open the node to
+// strangers unasked.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	for _, a := range []struct{ setting, addr string }{{"client-addr", c.ClientAddr}, {"peer-addr", c.PeerAddr}, {"gossip-addr", c.GossipAddr}} {
+		if err := checkAddr(a.addr); err != nil {
+			return &ConfigError{a.setting, err.Error()}
+		}
+	}
+	switch {
+	case c.Partitions < 1 || c.Partitions > maxPartitions:
+		return &ConfigError{"partitions", fmt.Sprintf("%d is not 1 to %d", c.Partitions, maxPartitions)}
+	case c.Replicas < 1 || c.Replicas > maxReplicas:
+		return &ConfigError{"replicas", fmt.Sprintf("%d is not 1 to %d", c.Replicas, maxReplicas)}
+	case c.Role != "full" && c.Role != "edge":
+		return &ConfigError{"role", fmt.Sprintf("%q is not full or edge", c.Role)}
+	case !validName(c.NodeName):
+		return &ConfigError{"node-name", fmt.Sprintf("%q is not 1 to %d of A-Z a-z 0-9 . _ -", c.NodeName, maxNameBytes)}
+	case !c.InsecureNoAuth && !loopback(c.ClientAddr):
+		return &ConfigError{"client-addr", c.ClientAddr + " is reachable from other hosts and no keys are configured; use a loopback address, or say --insecure-no-auth if everybody may read and publish"}
+	case !c.InsecureCluster && !(loopback(c.PeerAddr) && loopback(c.GossipAddr)):
+		return &ConfigError{"peer-addr", "peer and gossip addresses beyond loopback are open to everybody without cluster keys; use loopback addresses, or say --insecure-cluster on a network you trust"}
+	}
+	return nil
+}
+
+func checkAddr(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q: the port must be 0 to 65535", addr)
+	}
+	if host == "" {
+		return errors.New("name the host to listen on, such as 127.0.0.1")
+	}
+	return nil
+}
+
+// loopback says whether only this host can reach addr. A name counts as
+// loopback only if it is localhost, since what others resolve to may change.
+func loopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+func validName(s string) bool {
+	return len(s) > 0 && len(s) <= maxNameBytes && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == ""
+}
+
+// defaultName keeps several nodes of one host apart by their client port.
+func defaultName(clientAddr string) string {
+	host, err := os.Hostname()
+	if err != nil || !validName(host) || len(host) > maxNameBytes-8 {
+		host = "node"
+	}
+	_, port, _ := net.SplitHostPort(clientAddr)
+	return host + "-" + port
+}
+
+func localPort(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

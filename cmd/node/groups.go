@@ -1,0 +1,122 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/raftstore"
+)
+
+// metaGroup is the catalog's Raft group; partition p is group p+1.
+const metaGroup = 0
+
+func groupOf(partition uint16) uint16 { return partition + 1 }
+
+// groups are the open partition groups of this node, by partition.
+type groups struct {
+	mu   sync.Mutex // guards open
+	open map[uint16]*raftstore.Group
+}
+
+func (g *groups) get(partition uint16) (*raftstore.Group, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	group, ok := g.open[partition]
+	return group, ok
+}
+
+func (g *groups) put(partition uint16, group *raftstore.Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open[partition] = group
+}
+
+func (g *groups) delete(partition uint16) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, partition)
+}
+
+// ids lists the open partitions in order.
+func (g *groups) ids() []uint16 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.open))
+}
+
+// groupLog is a Raft group as the broker sees a log.
+type groupLog struct{ *raftstore.Group }
+
+func (l groupLog) Propose(ctx context.Context, entry []byte) (any, error) {
+	result, err := l.Group.Propose(ctx, entry)
+	switch {
+	case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrClosed):
+		return nil, fmt.Errorf("%w: %w", broker.ErrNotLeader, err)
+	case errors.Is(err, raftstore.ErrOutcomeUnknown):
+		return nil, fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, err)
+	}
+	return result, err
+}
+
+// machine is what the broker's state machines have in common.
+type machine interface {
+	Apply(index uint64, entry []byte) any
+	Restore(state io.Reader, dir string) error
+}
+
+// partitionMachine is a broker's partition as a Raft group wants it.
+type partitionMachine struct{ *broker.Partition }
+
+func (m partitionMachine) Apply(entries []raftstore.Entry) []any {
+	return applyAll(m.Partition, entries)
+}
+
+func (m partitionMachine) Snapshot() (raftstore.Snapshot, error) {
+	s, err := m.Partition.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return partitionSnapshot{s}, nil
+}
+
+type partitionSnapshot struct{ *broker.PartitionSnapshot }
+
+func (s partitionSnapshot) Attachments() []raftstore.Attachment {
+	files := s.Files()
+	out := make([]raftstore.Attachment, len(files))
+	for i, f := range files {
+		out[i] = raftstore.Attachment{Name: f.Name, Path: f.Path, Size: f.Size}
+	}
+	return out
+}
+
+// metaMachine is the broker's catalog as a Raft group wants it.
+type metaMachine struct{ *broker.Meta }
+
+func (m metaMachine) Apply(entries []raftstore.Entry) []any { return applyAll(m.Meta, entries) }
+
+func (m metaMachine) Snapshot() (raftstore.Snapshot, error) {
+	s, err := m.Meta.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return metaSnapshot{s}, nil
+}
+
+type metaSnapshot struct{ *broker.MetaSnapshot }
+
+func (metaSnapshot) Attachments() []raftstore.Attachment { return nil }
+
+func applyAll(m machine, entries []raftstore.Entry) []any {
+	results := make([]any, len(entries))
+	for i, e := range entries {
+		results[i] = m.Apply(e.Index, e.Data)
+	}
+	return results
+}

@@ -1,0 +1,301 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/cluster"
+	"github.com/pushd/pushd/edge"
+	"github.com/pushd/pushd/raftstore"
+)
+
+// Node is one running pushd.
+type Node struct {
+	cfg  Config
+	log  *slog.Logger
+	home *home
+
+	gossip    *cluster.Cluster
+	link      *cluster.Link
+	store     *raftstore.Store
+	broker    *broker.Broker
+	meta      *broker.Meta
+	metaGroup *raftstore.Group
+	groups    groups
+	edge      *edge.Server
+
+	clients, peerListener net.Listener
+	transferred           time.Time // when this node last handed a group to its preferred leader; the reconciler's own
+
+	fatal  chan error // capacity 1
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	once   sync.Once // guards the stop
+}
+
+// Start opens the data directory and the listeners, and returns a node that is
+// on its way to being ready: see [Node.Ready]. Errors say what to change.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	home, err := openHome(cfg.DataDir, len(cfg.Join) > 0)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: cfg.Log, home: home, fatal: make(chan error, 1), groups: groups{open: map[uint16]*raftstore.Group{}}}
+	run, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	if err := n.open(ctx, run); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// open starts the parts from the bottom up.
+func (n *Node) open(ctx, run context.Context) (err error) {
+	if n.clients, err = listen(n.cfg.ClientAddr, "client-addr"); err != nil {
+		return err
+	}
+	if n.peerListener, err = listen(n.cfg.PeerAddr, "peer-addr"); err != nil {
+		return err
+	}
+	if err := n.openCluster(ctx); err != nil {
+		return err
+	}
+	if err := n.openStore(); err != nil {
+		return err
+	}
+	n.openEdge()
+	n.wg.Go(func() { n.reconcile(run) })
+	n.wg.Go(func() { n.watchFatal(run) })
+	if len(n.cfg.Join) > 0 {
+		n.wg.Go(func() { n.remindOfJoin(run) })
+	}
+	return nil
+}
+
+func (n *Node) openCluster(ctx context.Context) (err error) {
+	n.gossip, err = cluster.Start(ctx, cluster.Options{
+		ID: n.home.NodeID, Name: n.cfg.NodeName, ClusterID: n.home.ClusterID,
+		Role: n.cfg.Role, Zone: n.cfg.Zone, Version: n.cfg.Version, Started: time.Now(),
+		ClientAddr: n.clients.Addr().String(), PeerAddr: n.peerListener.Addr().String(), GossipAddr: n.cfg.GossipAddr,
+		Seeds: n.cfg.Join, KnownPath: n.home.path("peers.json"), Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.link = cluster.NewLink(cluster.LinkOptions{
+		Self: n.home.NodeID, ClusterID: n.gossip.ClusterID, Listener: n.peerListener, Log: n.log,
+		Resolve: func(id string) (string, bool) {
+			peer, ok := n.gossip.Node(id)
+			return peer.PeerAddr, ok
+		},
+	})
+	return nil
+}
+
+func (n *Node) openStore() (err error) {
+	n.meta = broker.NewMeta()
+	n.broker, err = broker.New(broker.Options{
+		Self: n.home.NodeID, Dir: n.home.path("part"), Peers: peers{n.link, n.gossip}, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.store, err = raftstore.Open(raftstore.Options{
+		Dir: n.home.dir, NodeID: n.home.NodeID, Log: n.log, Fatal: n.fail,
+		Listener: n.link.Listen(cluster.KindRaft),
+		Dial: func(ctx context.Context, id string) (net.Conn, error) {
+			return n.link.Dial(ctx, id, cluster.KindRaft)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.handlePeers()
+	var bootstrap []string
+	if n.home.Founder && !n.home.Founded {
+		bootstrap = []string{n.home.NodeID}
+	}
+	n.metaGroup, err = n.store.OpenGroup(metaGroup, metaMachine{n.meta}, bootstrap)
+	return err
+}
+
+// handlePeers answers what other nodes ask on the peer link.
+func (n *Node) handlePeers() {
+	for _, method := range broker.CallMethods() {
+		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
+			answer, err := n.broker.ServeCall(ctx, from, method, req)
+			return answer, toLink(err)
+		})
+	}
+	for _, method := range broker.StreamMethods() {
+		n.link.HandleStream(method, func(ctx context.Context, from string, req []byte, send func([]byte) error) error {
+			return toLink(n.broker.ServeStream(ctx, from, method, req, send))
+		})
+	}
+	n.link.Handle(methodReport, func(context.Context, string, []byte) ([]byte, error) {
+		return json.Marshal(n.report())
+	})
+	n.link.Handle(methodDrop, func(_ context.Context, _ string, req []byte) ([]byte, error) {
+		if len(req) != 2 {
+			return nil, &cluster.RemoteError{Code: "bad_request", Text: "a partition has two bytes"}
+		}
+		return nil, n.dropPartition(uint16(req[0]) | uint16(req[1])<<8)
+	})
+}
+
+func (n *Node) openEdge() {
+	n.edge = edge.New(edge.Options{Broker: n.broker, Cluster: n, Policies: policies{n}, Health: n, Log: n.log})
+	n.wg.Go(func() {
+		if err := n.edge.Serve(n.clients); err != nil {
+			n.fail(fmt.Errorf("serve clients: %w", err))
+		}
+	})
+}
+
+// Ready is nil when the node can serve any client: it knows the cluster, and
+// every partition has a leader. Otherwise it says what is missing.
+func (n *Node) Ready() error {
+	catalog := n.meta.Catalog()
+	switch {
+	case n.gossip.ClusterID() == "":
+		return errors.New("no member of the cluster has answered yet; check --join and that the other node runs")
+	case catalog.ClusterID == "":
+		return errors.New("the cluster's catalog has not arrived yet")
+	}
+	for p := range catalog.Partitions {
+		if _, known := n.broker.Leader(uint16(p)); !known {
+			return fmt.Errorf("partition %d has no leader just now", p)
+		}
+	}
+	return nil
+}
+
+// ClientURL is where clients reach this node.
+func (n *Node) ClientURL() string { return "http://" + n.clients.Addr().String() }
+
+// GossipAddr is what another node joins.
+func (n *Node) GossipAddr() string { return n.gossip.Self().GossipAddr }
+
+// Fatal yields why the node can't go on.
+func (n *Node) Fatal() <-chan error { return n.fatal }
+
+// fail ends the node, once.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default: // the first reason is the one that counts
+	}
+}
+
+// watchFatal stops the node when gossip finds that it must not go on, and
+// remembers the cluster that a new node has joined.
+func (n *Node) watchFatal(ctx context.Context) {
+	changed, stop := n.gossip.Watch()
+	defer stop()
+	for {
+		if id := n.gossip.ClusterID(); n.home.ClusterID == "" && id != "" {
+			n.home.ClusterID = id
+			if err := n.home.save(); err != nil {
+				n.fail(err)
+			}
+			n.log.Info("joined the cluster", "cluster", id)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-n.gossip.Fatal():
+			n.fail(err)
+		case <-changed:
+		}
+	}
+}
+
+// remindOfJoin says that the node still waits, for as long as it does.
+func (n *Node) remindOfJoin(ctx context.Context) {
+	for {
+		wait, cancel := context.WithTimeout(ctx, joinReminder)
+		err := n.gossip.WaitJoined(wait)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		n.log.Warn("no member answers yet; still trying", "join", n.cfg.Join)
+	}
+}
+
+// Stop drains: readiness ends, leaders are handed over, clients are told to
+// move, and then everything is closed. It stays a member.
+func (n *Node) Stop(ctx context.Context) {
+	n.once.Do(func() {
+		n.gossip.SetDraining(true)
+		n.handOver(ctx)
+		_ = n.edge.Shutdown(ctx)
+		n.close()
+	})
+}
+
+// handOver gives away what this node leads, so that publishing goes on without
+// an election by time-out.
+func (n *Node) handOver(ctx context.Context) {
+	led := []*raftstore.Group{n.metaGroup}
+	for _, p := range n.groups.ids() {
+		if g, ok := n.groups.get(p); ok {
+			led = append(led, g)
+		}
+	}
+	var wg sync.WaitGroup
+	for _, g := range led {
+		if g.IsLeader() && len(g.Replicas()) > 1 {
+			wg.Go(func() { n.change(ctx, g, "hand over", "", g.TransferLeadership) })
+		}
+	}
+	wg.Wait()
+}
+
+// close ends whatever was started, from the top down.
+func (n *Node) close() {
+	n.cancel()
+	if n.edge == nil && n.clients != nil {
+		_ = n.clients.Close()
+	}
+	if n.gossip != nil {
+		_ = n.gossip.Close()
+	}
+	if n.store != nil {
+		_ = n.store.Close()
+	}
+	if n.broker != nil {
+		_ = n.broker.Close()
+	}
+	if n.link != nil {
+		_ = n.link.Close()
+	} else if n.peerListener != nil {
+		_ = n.peerListener.Close()
+	}
+	n.wg.Wait()
+	n.home.close()
+}
+
+func listen(addr, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use by another process; stop that one, or choose another with --%s or --port-offset", addr, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return l, nil
+}

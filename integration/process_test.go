@@ -1,0 +1,298 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// binary is the pushd that all tests of a run start.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "pushd-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "pushd")
+	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/pushd").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building pushd: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// readyWithin bounds every wait for a node; generous, since the machine that
+// runs the tests may be busy with others.
+const readyWithin = 30 * time.Second
+
+// process is one running pushd node.
+type process struct {
+	t                    testing.TB
+	name, dir            string
+	client, peer, gossip string // addresses
+	args                 []string
+	cmd                  *exec.Cmd
+	stderr               *tailBuffer
+	exited               chan struct{} // closed when cmd has ended
+}
+
+// startCluster runs n nodes and waits until every partition has three voters,
+// or as many as there are nodes.
+func startCluster(t testing.TB, n int) []*process {
+	t.Helper()
+	nodes := []*process{startNode(t, "n1")}
+	for i := 2; i <= n; i++ {
+		nodes = append(nodes, startNode(t, fmt.Sprintf("n%d", i), "join", nodes[0].gossip))
+	}
+	for _, p := range nodes {
+		p.waitReplicas(min(n, 3))
+	}
+	return nodes
+}
+
+// startNode runs `pushd agent` with args and waits for it to be ready.
+func startNode(t testing.TB, name string, args ...string) *process {
+	t.Helper()
+	p := newNode(t, name, args...)
+	p.start()
+	p.waitReady()
+	return p
+}
+
+// newNode chooses addresses and a data directory for a node, and kills it when
+// the test ends.
+func newNode(t testing.TB, name string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: name, dir: t.TempDir(), client: freeAddr(t), peer: freeAddr(t), gossip: freeAddr(t), args: args}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() && p.stderr != nil {
+			t.Logf("log of %s:\n%s", p.name, p.stderr)
+		}
+	})
+	return p
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	args := append([]string{"agent"}, p.args...)
+	args = append(args, "--node-name", p.name, "--data-dir", p.dir,
+		"--client-addr", p.client, "--peer-addr", p.peer, "--gossip-addr", p.gossip)
+	p.cmd = exec.Command(binary, args...)
+	p.stderr = &tailBuffer{}
+	p.cmd.Stderr = p.stderr
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatalf("start %s: %v", p.name, err)
+	}
+	p.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(p.cmd, p.exited)
+}
+
+// kill ends the process as a power cut would end it, memory gone, and waits.
+func (p *process) kill() { p.signal(syscall.SIGKILL) }
+
+// stop asks the process to drain and waits for its end.
+func (p *process) stop() { p.signal(syscall.SIGTERM) }
+
+func (p *process) signal(sig syscall.Signal) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(sig)
+	select {
+	case <-p.exited:
+	case <-time.After(readyWithin):
+		p.t.Errorf("%s did not end within %v of signal %v", p.name, readyWithin, sig)
+	}
+}
+
+func (p *process) url(path string) string { return "http://" + p.client + path }
+
+func (p *process) waitReady() {
+	p.t.Helper()
+	p.wait("ready", func() error { return p.check("/readyz") })
+}
+
+// waitReplicas waits until every partition has n voters and a leader, as this
+// node sees it.
+func (p *process) waitReplicas(n int) {
+	p.t.Helper()
+	p.wait(fmt.Sprintf("%d voters everywhere", n), func() error {
+		var s protocol.ClusterStatus
+		if err := p.getJSON("/v1/cluster", &s); err != nil {
+			return err
+		}
+		if len(s.Partitions) == 0 {
+			return fmt.Errorf("no partitions")
+		}
+		for _, part := range s.Partitions {
+			voters := 0
+			for _, r := range part.Replicas {
+				if r.Voter {
+					voters++
+				}
+			}
+			if voters != n || part.Leader == "" {
+				return fmt.Errorf("partition %d has %d voters and leader %q", part.ID, voters, part.Leader)
+			}
+		}
+		return nil
+	})
+}
+
+// wait asks again until the answer is nil. It is the one place that polls: a
+// process has no other way to tell a test that it changed.
+func (p *process) wait(what string, ask func() error) {
+	p.t.Helper()
+	deadline := time.Now().Add(readyWithin)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s: waiting for %s: %v\n%s", p.name, what, err, p.stderr)
+		}
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			p.t.Fatalf("%s ended while the test waited for %s:\n%s", p.name, what, p.stderr)
+		}
+	}
+}
+
+func (p *process) check(path string) error {
+	resp, err := httpClient.Get(p.url(path))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", path, resp.Status, body)
+	}
+	return nil
+}
+
+func (p *process) getJSON(path string, v any) error {
+	resp, err := httpClient.Get(p.url(path))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%s: %s: %s", path, resp.Status, body)
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
+}
+
+// publish posts one event and returns the status and the answer.
+func (p *process) publish(topic, data string, header ...string) (int, protocol.PublishResult) {
+	p.t.Helper()
+	req, err := http.NewRequest("POST", p.url("/v1/topics/"+topic+"/events"), strings.NewReader(data))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "text/plain")
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := httpClient.Do(req)
+	if err != nil {
+		p.t.Fatalf("publish to %s at %s: %v", topic, p.name, err)
+	}
+	defer resp.Body.Close()
+	var answer protocol.PublishResult
+	body, _ := io.ReadAll(resp.Body)
+	if err := json.Unmarshal(body, &answer); err != nil {
+		p.t.Fatalf("publish to %s at %s: %s: %s: %v", topic, p.name, resp.Status, body, err)
+	}
+	return resp.StatusCode, answer
+}
+
+// page polls once.
+func (p *process) page(query string) protocol.Page {
+	p.t.Helper()
+	var page protocol.Page
+	if err := p.getJSON("/v1/events?"+query, &page); err != nil {
+		p.t.Fatalf("poll %s at %s: %v", query, p.name, err)
+	}
+	return page
+}
+
+var httpClient = &http.Client{Timeout: readyWithin}
+
+// pushd runs a client command to its end.
+func pushd(t testing.TB, stdin io.Reader, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errs
+	err := cmd.Run()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatalf("pushd %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// freeAddr is a loopback address nobody listens on just now.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// tailBuffer keeps the end of what a process said.
+type tailBuffer struct {
+	mu   sync.Mutex // guards text
+	text []byte
+}
+
+const tailBytes = 64 << 10
+
+func (b *tailBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text = append(b.text, p...)
+	if n := len(b.text) - tailBytes; n > 0 {
+		b.text = append(b.text[:0], b.text[n:]...)
+	}
+	return len(p), nil
+}
+
+func (b *tailBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.text)
+}
