@@ -1,0 +1,337 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// Kind is what a peer connection is for.
+type Kind byte
+
+// The kinds of connections. The link serves calls and streams itself.
+const (
+	KindRaft Kind = 1
+	kindCall Kind = 2
+)
+
+// Errors of a call.
+var (
+	// ErrUnreachable says that the request surely did not arrive.
+	ErrUnreachable = errors.New("node is unreachable")
+	// ErrOutcomeUnknown says that the request may have arrived.
+	ErrOutcomeUnknown = errors.New("connection to the node broke before it answered")
+)
+
+// RemoteError is what the other side's handler refused with.
+type RemoteError struct{ Code, Text string }
+
+func (e *RemoteError) Error() string { return e.Code + ": " + e.Text }
+
+// Handler answers a call. It runs on a goroutine of its own; ctx ends with the
+// link. An error that is no *RemoteError arrives with the code "internal".
+type Handler func(ctx context.Context, from string, req []byte) ([]byte, error)
+
+// LinkOptions configure a [Link].
+type LinkOptions struct {
+	Self      string
+	ClusterID func() string
+	Listener  net.Listener
+	Resolve   func(nodeID string) (addr string, ok bool)
+	Log       *slog.Logger // nil discards
+}
+
+// Link carries all traffic between nodes over one listener.
+type Link struct {
+	options LinkOptions
+	log     *slog.Logger
+	running context.Context
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	listeners map[Kind]*kindListener
+	handlers  map[uint8]Handler
+	callers   map[string]*caller
+	conns     map[net.Conn]struct{} // inbound, to be closed with the link
+}
+
+// NewLink accepts connections at once; those of a kind that nobody listens for
+// wait in its listener.
+func NewLink(o LinkOptions) *Link {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Link{
+		options: o, log: o.Log, listeners: map[Kind]*kindListener{}, handlers: map[uint8]Handler{},
+		callers: map[string]*caller{}, conns: map[net.Conn]struct{}{},
+	}
+	l.running, l.stop = context.WithCancel(context.Background())
+	l.wg.Go(l.accept)
+	return l
+}
+
+// Listen gives the inbound connections of a kind. Closing it leaves the others.
+func (l *Link) Listen(kind Kind) net.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.listeners[kind]
+	if k == nil {
+		k = &kindListener{addr: l.options.Listener.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
+		l.listeners[kind] = k
+	}
+	return k
+}
+
+// Handle answers calls of a method.
+func (l *Link) Handle(method uint8, h Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handlers[method] = h
+}
+
+func (l *Link) handler(method uint8) Handler {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.handlers[method]
+}
+
+// Close ends all connections and waits for the handlers.
+func (l *Link) Close() error {
+	l.stop()
+	err := l.options.Listener.Close()
+	l.mu.Lock()
+	for _, k := range l.listeners {
+		k.end()
+	}
+	for conn := range l.conns {
+		_ = conn.Close()
+	}
+	callers := l.callers
+	l.callers = map[string]*caller{}
+	l.mu.Unlock()
+	for _, c := range callers {
+		c.close()
+	}
+	l.wg.Wait()
+	return err
+}
+
+// Dial connects to a node. A refused connection keeps its errno in the chain.
+func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, error) {
+	addr, ok := l.options.Resolve(nodeID)
+	if !ok {
+		return nil, fmt.Errorf("%w: the address of node %s is not known", ErrUnreachable, nodeID)
+	}
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if err := l.greet(conn, hello{l.options.ClusterID(), l.options.Self, nodeID, kind}); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%w: node %s at %s: %w", ErrUnreachable, nodeID, addr, err)
+	}
+	return conn, nil
+}
+
+// greet says who is calling whom, and reads whether that is right.
+func (l *Link) greet(conn net.Conn, h hello) error {
+	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
+	if _, err := conn.Write(h.append(nil)); err != nil {
+		return err
+	}
+	var n [2]byte
+	if _, err := io.ReadFull(conn, n[:]); err != nil {
+		return err
+	}
+	size := binary.LittleEndian.Uint16(n[:])
+	if size > 0 {
+		refusal := make([]byte, min(int(size), maxErrorBytes))
+		_, _ = io.ReadFull(conn, refusal)
+		return errors.New(string(refusal))
+	}
+	return conn.SetDeadline(time.Time{})
+}
+
+func (l *Link) accept() {
+	for {
+		conn, err := l.options.Listener.Accept()
+		if err != nil {
+			if l.running.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			l.log.Error("peer connections can't be accepted", "err", err)
+			select {
+			case <-l.running.Done():
+				return
+			case <-time.After(100 * time.Millisecond): // out of files, perhaps: not for long
+			}
+			continue
+		}
+		if !l.track(conn) {
+			_ = conn.Close()
+			continue
+		}
+		l.wg.Go(func() { l.welcome(conn) })
+	}
+}
+
+func (l *Link) track(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running.Err() != nil || len(l.conns) >= maxConns {
+		return false
+	}
+	l.conns[conn] = struct{}{}
+	return true
+}
+
+func (l *Link) untrack(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, conn)
+}
+
+// welcome checks a caller's hello and hands the connection to its kind.
+func (l *Link) welcome(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
+	h, err := readHello(conn)
+	if err == nil {
+		err = l.check(h)
+	}
+	if err != nil {
+		text := err.Error()
+		_, _ = conn.Write(append(binary.LittleEndian.AppendUint16(nil, uint16(len(text))), text...))
+		l.log.Debug("peer connection refused", "addr", conn.RemoteAddr().String(), "err", err)
+		l.untrack(conn)
+		_ = conn.Close()
+		return
+	}
+	if _, err := conn.Write([]byte{0, 0}); err != nil {
+		l.untrack(conn)
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	if h.kind == kindCall {
+		l.serveCalls(conn, h.from)
+		l.untrack(conn)
+		return
+	}
+	l.untrack(conn) // the kind's listener owns it now
+	l.Listen(h.kind).(*kindListener).give(conn)
+}
+
+func (l *Link) check(h hello) error {
+	own := l.options.ClusterID()
+	switch {
+	case h.to != l.options.Self:
+		return fmt.Errorf("this is node %s, you asked for node %s: its address has changed hands", l.options.Self, h.to)
+	case own != "" && h.cluster != "" && own != h.cluster:
+		return fmt.Errorf("this node belongs to cluster %s, yours to cluster %s", own, h.cluster)
+	case h.kind != KindRaft && h.kind != kindCall:
+		return fmt.Errorf("connections of kind %d are not known to this version of pushd", h.kind)
+	}
+	return nil
+}
+
+// hello is the first thing on a peer connection.
+type hello struct {
+	cluster, from, to string
+	kind              Kind
+}
+
+const helloMagic = "pushd\x01" // with the version of the peer protocol
+
+var errHello = errors.New("not a pushd node's hello, or of another version")
+
+func (h hello) append(dst []byte) []byte {
+	dst = append(append(dst, helloMagic...), byte(h.kind))
+	for _, s := range []string{h.cluster, h.from, h.to} {
+		dst = append(append(dst, byte(len(s))), s...)
+	}
+	return dst
+}
+
+func readHello(r io.Reader) (h hello, err error) {
+	head := make([]byte, len(helloMagic)+1)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return h, err
+	}
+	if string(head[:len(helloMagic)]) != helloMagic {
+		return h, errHello
+	}
+	h.kind = Kind(head[len(helloMagic)])
+	for _, s := range []*string{&h.cluster, &h.from, &h.to} {
+		var n [1]byte
+		if _, err := io.ReadFull(r, n[:]); err != nil {
+			return h, err
+		}
+		text := make([]byte, n[0])
+		if _, err := io.ReadFull(r, text); err != nil {
+			return h, err
+		}
+		*s = string(text)
+	}
+	return h, nil
+}
+
+// kindListener is a net.Listener over the connections of one kind.
+type kindListener struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (k *kindListener) give(conn net.Conn) {
+	select {
+	case k.conns <- conn:
+	case <-k.closed:
+		_ = conn.Close()
+	}
+}
+
+// Accept waits for a connection.
+func (k *kindListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-k.conns:
+		return conn, nil
+	case <-k.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (k *kindListener) Close() error {
+	k.end()
+	return nil
+}
+
+func (k *kindListener) end() { k.once.Do(func() { close(k.closed) }) }
+
+// Addr is the link's listener's.
+func (k *kindListener) Addr() net.Addr { return k.addr }
+
+// readFrame reads a length and as many bytes.
+func readFrame(r *bufio.Reader) ([]byte, error) {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return nil, err
+	}
+	size := binary.LittleEndian.Uint32(n[:])
+	if size > maxFrameBytes {
+		return nil, fmt.Errorf("a frame of %d bytes, at most %d", size, maxFrameBytes)
+	}
+	b := make([]byte, size)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
