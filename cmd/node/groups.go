@@ -51,7 +51,10 @@ func (g *groups) ids() []uint16 {
 }
 
 // groupLog is a Raft group as the broker sees a log.
-type groupLog struct{ *raftstore.Group }
+type groupLog struct {
+	*raftstore.Group
+	self string
+}
 
 func (l groupLog) Propose(ctx context.Context, entry []byte) (any, error) {
 	result, err := l.Group.Propose(ctx, entry)
@@ -62,6 +65,16 @@ func (l groupLog) Propose(ctx context.Context, entry []byte) (any, error) {
 		return nil, fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, err)
 	}
 	return result, err
+}
+
+// Voter says whether this replica has caught up and been given a vote.
+func (l groupLog) Voter() bool {
+	for _, r := range l.Replicas() {
+		if r.NodeID == l.self {
+			return r.Voter
+		}
+	}
+	return false
 }
 
 // machine is what the broker's state machines have in common.

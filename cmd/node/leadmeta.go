@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/cluster"
+	"github.com/pushd/pushd/protocol"
 )
 
 // leadMeta is what the meta group's leader does for the whole cluster: found
@@ -82,11 +85,38 @@ func (n *Node) place(ctx context.Context, catalog *broker.Catalog, known []clust
 func (n *Node) propose(ctx context.Context, what string, command broker.MetaCommand) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	result, err := n.metaGroup.Propose(ctx, command.Encode())
-	if refused, ok := result.(error); ok && err == nil {
-		err = refused
-	}
-	if err != nil {
+	if err := n.proposeHere(ctx, command.Encode()); err != nil {
 		n.log.Warn("catalog change was refused", "what", what, "err", err)
+	}
+}
+
+func (n *Node) proposeHere(ctx context.Context, entry []byte) error {
+	result, err := groupLog{n.metaGroup, n.home.NodeID}.Propose(ctx, entry)
+	if refused, ok := result.(error); ok && err == nil {
+		return refused
+	}
+	return err
+}
+
+// proposeAnywhere changes the catalog for a client: here if this node leads the
+// meta group, else at the node that does.
+func (n *Node) proposeAnywhere(ctx context.Context, command broker.MetaCommand) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	entry := command.Encode()
+	for {
+		err := n.proposeHere(ctx, entry)
+		if leader, known := n.metaGroup.Leader(); errors.Is(err, broker.ErrNotLeader) && known && leader != n.home.NodeID {
+			_, err = n.link.Call(ctx, leader, methodCatalog, entry)
+			err = fromLink(err)
+		}
+		if !errors.Is(err, broker.ErrNotLeader) && !errors.Is(err, broker.ErrUnreachable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return protocol.NoLeader.Errorf("the catalog has no leader that answers, so nothing was changed; try again (%v)", err)
+		case <-time.After(retryPause):
+		}
 	}
 }

@@ -10,12 +10,12 @@ const (
 	maxNameBytes      = 64
 	metaVoters        = 5 // more voters slow every catalog change and add no safety worth it
 
-	reconcilePeriod  = 500 * time.Millisecond // between passes when nothing calls for one
-	changeTimeout    = 5 * time.Second        // one change to a group's replicas or to the catalog
-	transferPeriod   = time.Second            // between two hand-overs of leaders by preference
-	caughtUpWithin   = 2 * time.Second        // a learner that answered so long ago is not promoted
-	statusTimeout    = time.Second            // asking another node how its replicas are
-	drainTimeout     = 20 * time.Second       // SIGTERM to the end of the last client connection
-	joinReminder     = 5 * time.Second        // between log lines while no member of --join answers
-	defaultDrainSpan = 2 * time.Second        // over which clients are told to move
+	reconcilePeriod = 500 * time.Millisecond // between passes when nothing calls for one
+	changeTimeout   = 5 * time.Second        // one change to a group's replicas or to the catalog
+	transferPeriod  = time.Second            // between two hand-overs of leaders by preference
+	caughtUpWithin  = 2 * time.Second        // a learner that answered so long ago is not promoted
+	statusTimeout   = time.Second            // asking another node how its replicas are
+	drainTimeout    = 20 * time.Second       // SIGTERM to the end of the last client connection
+	joinReminder    = 5 * time.Second        // between log lines while no member of --join answers
+	retryPause      = 50 * time.Millisecond  // between looks for the catalog's leader
 )

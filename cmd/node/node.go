@@ -134,19 +134,17 @@ func (n *Node) openStore() (err error) {
 
 // handlePeers answers what other nodes ask on the peer link.
 func (n *Node) handlePeers() {
-	for _, method := range broker.CallMethods() {
+	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics} {
 		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
 			answer, err := n.broker.ServeCall(ctx, from, method, req)
 			return answer, toLink(err)
 		})
 	}
-	for _, method := range broker.StreamMethods() {
-		n.link.HandleStream(method, func(ctx context.Context, from string, req []byte, send func([]byte) error) error {
-			return toLink(n.broker.ServeStream(ctx, from, method, req, send))
-		})
-	}
 	n.link.Handle(methodReport, func(context.Context, string, []byte) ([]byte, error) {
 		return json.Marshal(n.report())
+	})
+	n.link.Handle(methodCatalog, func(ctx context.Context, _ string, req []byte) ([]byte, error) {
+		return nil, toLink(n.proposeHere(ctx, req))
 	})
 	n.link.Handle(methodDrop, func(_ context.Context, _ string, req []byte) ([]byte, error) {
 		if len(req) != 2 {

@@ -10,11 +10,11 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// Methods of the peer link: the broker's own are below nodeMethods.
+// Methods of the peer link beside the broker's own, which are below 200.
 const (
-	nodeMethods  = 200
-	methodReport = nodeMethods + iota // how the asked node's replicas are; JSON
-	methodDrop                        // the asked node's replica of a partition was removed
+	methodReport  uint8 = 200 + iota // how the asked node's replicas are; JSON
+	methodDrop                       // the asked node's replica of a partition was removed
+	methodCatalog                    // a change of the catalog, for the meta group's leader
 )
 
 // peers are the other nodes as the broker sees them.
@@ -28,15 +28,11 @@ func (p peers) Call(ctx context.Context, node string, method uint8, req []byte) 
 	return answer, fromLink(err)
 }
 
-func (p peers) Stream(ctx context.Context, node string, method uint8, req []byte, recv func([]byte) error) error {
-	return fromLink(p.link.Stream(ctx, node, method, req, recv))
-}
-
 // Broadcast is best effort: a node that can't be reached misses the frame.
 func (p peers) Broadcast(method uint8, req []byte) {
 	self := p.gossip.Self().ID
 	for _, n := range p.gossip.Nodes() {
-		if n.ID == self || n.State == cluster.StateDead || n.State == cluster.StateLeft {
+		if n.ID == self || !n.State.Alive() {
 			continue
 		}
 		go func() {

@@ -67,7 +67,7 @@ func (n *Node) openPartition(p uint16) error {
 		return err
 	}
 	n.groups.put(p, g)
-	n.broker.OpenPartition(p, groupLog{g})
+	n.broker.OpenPartition(p, groupLog{g, n.home.NodeID})
 	return nil
 }
 
