@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -28,7 +29,7 @@ type Subscription struct {
 	mu     sync.Mutex // guards what follows
 	lanes  []*lane
 	seen   []uint64 // last offset delivered, by selector; exact topics only
-	turn   int      // lane to begin the next Pull with
+	turn   int      // partition to begin the next Pull with
 	told   string   // cursor that the reader was last given
 	failed error
 
@@ -63,21 +64,55 @@ func (s *Subscription) Pull(limit int) (Batch, error) {
 	for _, r := range s.live.take() {
 		b.Items = append(b.Items, Item{Event: r})
 	}
-	ended := true
-	budget := &budget{events: limit, bytes: pullBytes}
-	for range len(s.lanes) {
-		s.turn = (s.turn + 1) % len(s.lanes)
-		end, err := s.pullLane(s.lanes[s.turn], budget, &b)
+	left := &budget{events: limit, bytes: pullBytes}
+	partitions := s.partitions()
+	s.turn++ // so that a busy partition does not starve the others
+	b.UpToDate = true
+	for i := range partitions {
+		end, err := s.pullPartition(partitions[(i+s.turn)%len(partitions)], left, &b)
 		if err != nil {
 			s.failed = err
 			return Batch{}, err
 		}
-		ended = ended && end
+		b.UpToDate = b.UpToDate && end
 	}
-	s.lanes = mergeLanes(s.lanes)
 	s.told = s.cursor()
-	b.UpToDate, b.Cursor = ended, s.told
+	b.Cursor = s.told
 	return b, nil
+}
+
+// partitions lists where the reader has lanes, in order.
+func (s *Subscription) partitions() (list []uint16) {
+	for _, l := range s.lanes {
+		if len(list) == 0 || list[len(list)-1] != l.partition {
+			list = append(list, l.partition)
+		}
+	}
+	return list
+}
+
+// pullPartition appends what a partition has, from the hindmost lane on, so
+// that the order is the partition's, and says whether that is all.
+func (s *Subscription) pullPartition(partition uint16, left *budget, b *Batch) (end bool, err error) {
+	for {
+		s.lanes = mergeLanes(s.lanes)
+		l := s.lanes[slices.IndexFunc(s.lanes, func(l *lane) bool { return l.partition == partition })]
+		foremost := s.nextLane(l) == 0
+		if end, err = s.pullLane(l, left, b); err != nil || !end {
+			return false, err
+		}
+		if foremost && !s.behind(l) {
+			return true, nil
+		}
+	}
+}
+
+// behind says whether another lane of the partition is not as far as l: one
+// that could not merge, and had its turn after l.
+func (s *Subscription) behind(l *lane) bool {
+	return slices.ContainsFunc(s.lanes, func(other *lane) bool {
+		return other.partition == l.partition && other.position < l.position
+	})
 }
 
 // budget bounds a batch.
@@ -85,12 +120,13 @@ type budget struct{ events, bytes int }
 
 func (b *budget) left() bool { return b.events > 0 && b.bytes > 0 }
 
-// pullLane appends what one lane has and says whether that is all.
+// pullLane appends what one lane has, up to the partition's next lane, and says
+// whether it got that far.
 func (s *Subscription) pullLane(l *lane, left *budget, b *Batch) (end bool, err error) {
 	if !left.left() {
 		return false, nil
 	}
-	upTo, meets := s.nextLane(l)
+	upTo := s.nextLane(l)
 	f, ok, err := s.readLane(l, left.events, upTo)
 	if err != nil || !ok {
 		return false, err
@@ -114,21 +150,21 @@ func (s *Subscription) pullLane(l *lane, left *budget, b *Batch) (end bool, err 
 		}
 	}
 	l.position = max(l.position, f.upTo)
-	if f.end {
+	if f.end && upTo == 0 {
 		l.skip, l.forgiven = nil, nil // all that they kept from the reader is passed
 	}
-	return f.end && !meets, nil
+	return f.end, nil
 }
 
 // nextLane is the position of the partition's next lane, where this one stops
-// to merge with it; the rest comes with the next Pull.
-func (s *Subscription) nextLane(l *lane) (upTo uint64, meets bool) {
+// to merge with it; 0 if it is the foremost.
+func (s *Subscription) nextLane(l *lane) (upTo uint64) {
 	for _, other := range s.lanes {
 		if other.partition == l.partition && other.position > l.position && (upTo == 0 || other.position < upTo) {
 			upTo = other.position
 		}
 	}
-	return upTo, upTo != 0
+	return upTo
 }
 
 func (s *Subscription) give(l *lane, r *Record, left *budget, b *Batch) {
