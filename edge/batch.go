@@ -1,0 +1,122 @@
+package edge
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
+)
+
+// publishBatch answers POST /v1/events: many events, one result each, in order.
+func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request) error {
+	if err := refuseEncodings(r.Header); err != nil {
+		return err
+	}
+	ack, err := parseAck(r.Header.Get("Pushd-Ack"))
+	if err != nil {
+		return err
+	}
+	media, err := batchMedia(r.Header.Get("Content-Type"))
+	if err != nil {
+		return err
+	}
+	body, err := readBody(w, r, maxBatchBody)
+	if err != nil {
+		return err
+	}
+	items, err := splitBatch(body, media)
+	if err != nil {
+		return err
+	}
+	results := s.storeBatch(r, items, ack)
+	status := http.StatusOK
+	answer := append(make([]byte, 0, 256*len(results)+16), `{"results":[`...)
+	for i := range results {
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		if err := results[i].Err; err != nil {
+			status = http.StatusMultiStatus
+			answer = append(answer, `{"error":`...)
+			answer = protocol.AppendErrorObject(answer, asError(err))
+			answer = append(answer, '}')
+			continue
+		}
+		answer = results[i].Append(answer)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeBody(w, status, "application/json", append(answer, "]}\n"...))
+	return nil
+}
+
+// storeBatch publishes those that are well formed.
+func (s *Server) storeBatch(r *http.Request, items []json.RawMessage, ack protocol.Ack) []broker.Result {
+	results := make([]broker.Result, len(items))
+	list := make([]protocol.Publish, 0, len(items))
+	at := make([]int, 0, len(items)) // where the result of each in list goes
+	for i, item := range items {
+		p, err := s.parseEnvelope(item, ack)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		list, at = append(list, p), append(at, i)
+	}
+	if len(list) > 0 {
+		for i, result := range s.options.Broker.PublishBatch(r.Context(), list) {
+			results[at[i]] = result
+		}
+	}
+	return results
+}
+
+func (s *Server) parseEnvelope(item json.RawMessage, ack protocol.Ack) (p protocol.Publish, err error) {
+	var v protocol.Envelope
+	if err := json.Unmarshal(item, &v); err != nil {
+		return p, protocol.BadJSON.Errorf(`the event is not like {"topic":"orders.eu","data":…}: %v`, err)
+	}
+	p.Ack = ack
+	if p.Event, err = v.Event(); err != nil {
+		return p, err
+	}
+	return p, p.Event.Check(s.options.MaxEventBytes)
+}
+
+// batchMedia is the media type of a batch; "" if the client left it open.
+func batchMedia(contentType string) (string, error) {
+	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	media = strings.TrimSpace(media)
+	switch media {
+	case "", "application/x-ndjson", "application/ndjson", "application/json":
+		return media, nil
+	}
+	return "", protocol.BadMediaType.Errorf("a batch is application/x-ndjson (an envelope a line) or application/json (an array of envelopes), not %s", clip(contentType))
+}
+
+// splitBatch cuts a batch into its events. JSON is an array; without a media
+// type the first character decides.
+func splitBatch(body []byte, media string) ([]json.RawMessage, error) {
+	body = bytes.TrimSpace(body)
+	var items []json.RawMessage
+	if media == "application/json" || media == "" && bytes.HasPrefix(body, []byte("[")) {
+		if err := json.Unmarshal(body, &items); err != nil {
+			return nil, protocol.BadJSON.Errorf("the body is not a JSON array of envelopes: %v; nothing was stored", err)
+		}
+	} else {
+		for line := range bytes.Lines(body) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				items = append(items, line)
+			}
+			if len(items) > protocol.MaxBatchEvents {
+				break
+			}
+		}
+	}
+	if len(items) > protocol.MaxBatchEvents {
+		return nil, protocol.PayloadTooLarge.Errorf("the batch has more than %d events, as many as one request may have; nothing was stored", protocol.MaxBatchEvents)
+	}
+	return items, nil
+}

@@ -1,0 +1,71 @@
+package edge
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+const exposed = "Pushd-Cursor, Pushd-Up-To-Date, ETag, Link, Retry-After"
+
+// checkOrigin lets pages of allowed origins read answers, and keeps those of
+// others from doing anything: a page anywhere may otherwise POST to a broker on
+// its visitor's own machine, and open WebSockets, which know no CORS.
+func (s *Server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	w.Header().Add("Vary", "Origin")
+	if s.allowed(origin, r.Host) {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Expose-Headers", exposed)
+		return nil
+	}
+	if r.Method == http.MethodGet && !wantsUpgrade(r) || r.Method == http.MethodHead {
+		return nil // the browser keeps the answer from the page
+	}
+	return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin in the node's configuration", clip(origin))
+}
+
+func (s *Server) allowed(origin, host string) bool {
+	if slices.Contains(s.options.Origins, "*") || slices.Contains(s.options.Origins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return false
+	}
+	if strings.EqualFold(u.Host, host) {
+		return true
+	}
+	switch strings.ToLower(u.Hostname()) {
+	case "localhost", "127.0.0.1", "::1":
+		return true
+	}
+	return false
+}
+
+// preflight answers OPTIONS: to a browser, whether its page may; to anyone
+// else, what the path takes.
+func (s *Server) preflight(w http.ResponseWriter, r *http.Request, found *route) error {
+	h := w.Header()
+	h.Set("Allow", found.allow())
+	if origin := r.Header.Get("Origin"); origin != "" && r.Header.Get("Access-Control-Request-Method") != "" {
+		h.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+		if !s.allowed(origin, r.Host) {
+			return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin in the node's configuration", clip(origin))
+		}
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Allow-Methods", found.allow())
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+			h.Set("Access-Control-Allow-Headers", asked)
+		}
+		h.Set("Access-Control-Max-Age", preflightAge)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,114 @@
+package edge
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
+)
+
+// poll answers at once or, with wait=, at the first event.
+func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format) error {
+	if r.Method == http.MethodHead {
+		q.wait = 0 // there is no body to wait for
+	}
+	sub, err := s.open(q, protocol.StartEarliest, q.wait > 0)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	batch, err := s.pollBatch(r.Context(), sub, q)
+	if err != nil {
+		return err
+	}
+	if r.Context().Err() != nil {
+		return nil // the client is gone
+	}
+	h := w.Header()
+	h.Set("Pushd-Cursor", batch.Cursor)
+	h.Set("ETag", `W/"`+batch.Cursor+`"`)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Link", nextLink(r.URL, q.values, batch.Cursor))
+	if len(batch.Items) == 0 && sameCursor(r.Header.Values("If-None-Match"), batch.Cursor, q) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	body := takeBuffer()
+	defer body.put()
+	if f == formatNDJSON {
+		h.Set("Pushd-Up-To-Date", boolText(batch.UpToDate))
+		body.b = appendLines(body.b, batch.Items)
+		writeBody(w, http.StatusOK, "application/x-ndjson", body.b)
+		return nil
+	}
+	body.b = appendPage(body.b, &batch)
+	writeBody(w, http.StatusOK, "application/json", body.b)
+	return nil
+}
+
+// pollBatch pulls what there is, or what comes first within the wait. A drain
+// ends the wait.
+func (s *Server) pollBatch(ctx context.Context, sub reader, q *query) (broker.Batch, error) {
+	if q.wait == 0 {
+		settle, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		if err := sub.Settle(settle); err != nil && settle.Err() == nil {
+			return broker.Batch{}, err
+		}
+		return sub.Pull(q.limit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.wait)
+	defer cancel()
+	defer context.AfterFunc(s.draining, cancel)()
+	ready := make(chan struct{}, 1)
+	wake := func() {
+		select {
+		case ready <- struct{}{}:
+		default: // a signal is waiting already
+		}
+	}
+	for {
+		b, err := sub.Pull(q.limit)
+		if err != nil || len(b.Items) > 0 || ctx.Err() != nil {
+			return b, err
+		}
+		if !sub.Arm(wake) {
+			continue
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sameCursor says whether the client has named the position that it is at: as
+// the answer gives it, or as the request began, where only other topics' events
+// have passed since.
+func sameCursor(ifNoneMatch []string, now string, q *query) bool {
+	for tag := range strings.SplitSeq(strings.Join(ifNoneMatch, ","), ",") {
+		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
+		if tag != "" && (tag == now || q.start.Kind == protocol.StartCursor && tag == q.after) {
+			return true
+		}
+	}
+	return false
+}
+
+// nextLink points to what follows: the same question behind the cursor.
+func nextLink(u *url.URL, values url.Values, cursor string) string {
+	next := maps.Clone(values)
+	next.Set("after", cursor)
+	return "<" + u.EscapedPath() + "?" + next.Encode() + `>; rel="next"`
+}
+
+func boolText(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}

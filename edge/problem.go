@@ -1,0 +1,92 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// asError is err as a client may see it: details of what has no code stay in
+// the log.
+func asError(err error) *protocol.Error {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return protocol.PayloadTooLarge.Errorf("the request body is too large: %v", err)
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return protocol.RequestTimeout.Errorf("the request body did not arrive within %v", bodyTimeout)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return protocol.StoreTimeout.Errorf("no answer in time; if this was a publish, the event may be stored or not: sending it again with the same event id is safe")
+	}
+	return protocol.Internal.Errorf("the node could not answer this; its log says more")
+}
+
+// writeProblem answers with application/problem+json.
+func writeProblem(w http.ResponseWriter, err error) {
+	e := *asError(err)
+	status := e.Code.Status()
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		e.RetryAfter = max(e.RetryAfter, time.Second)
+	}
+	h := w.Header()
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	h.Del("ETag")
+	h.Set("Cache-Control", "no-store")
+	writeBody(w, status, "application/problem+json", protocol.AppendProblem(nil, &e))
+}
+
+// writeBody answers with a whole body. A client that does not take it within
+// answerTimeout loses its connection.
+func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	limitWrite(w)
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client is gone: there is no one left to tell
+}
+
+// writeJSON answers with v.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode an answer: %w", err)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeBody(w, status, "application/json", append(body, '\n'))
+	return nil
+}
+
+// limitWrite starts the time for writing an answer. A writer without deadlines
+// is one of a test.
+func limitWrite(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+}
+
+// clip shows untrusted text in an error.
+func clip(s string) string {
+	const most = 80
+	if len(s) > most {
+		return fmt.Sprintf("%.*q…", most, s[:most])
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// comeBack is when a client of a draining node shall be back: spread, so that
+// the next node does not meet all of them at once.
+func comeBack() protocol.Drain {
+	return protocol.Drain{AfterMS: 50 + rand.Int64N(drainSpread.Milliseconds())}
+}

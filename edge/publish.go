@@ -1,0 +1,187 @@
+package edge
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// headerPrefix marks request headers that are kept with the event.
+const headerPrefix = "Pushd-Header-"
+
+// publish answers POST /v1/topics/{topic}/events: the body is the payload.
+func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
+	topic := r.PathValue("topic")
+	if err := protocol.CheckTopic(topic); err != nil {
+		return err
+	}
+	p, err := s.parsePublish(r, topic)
+	if err != nil {
+		return err
+	}
+	if p.Event.Data, err = readBody(w, r, s.options.MaxEventBytes); err != nil {
+		return err
+	}
+	if err := p.Event.Check(s.options.MaxEventBytes); err != nil {
+		return err
+	}
+	done, err := s.options.Broker.Publish(r.Context(), &p)
+	if err != nil {
+		return err
+	}
+	status := http.StatusCreated
+	switch {
+	case p.Ack == protocol.AckNone:
+		status = http.StatusAccepted
+	case done.Duplicate:
+		status = http.StatusOK
+	}
+	if done.Cursor != "" {
+		w.Header().Set("Pushd-Cursor", done.Cursor)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeBody(w, status, "application/json", append(done.Append(nil), '\n'))
+	return nil
+}
+
+// parsePublish takes everything but the payload from the request.
+func (s *Server) parsePublish(r *http.Request, topic string) (p protocol.Publish, err error) {
+	h := r.Header
+	if err := refuseEncodings(h); err != nil {
+		return p, err
+	}
+	p.Event = protocol.Event{Topic: topic, Type: h.Get("Pushd-Event-Type"), ContentType: h.Get("Content-Type"), Headers: keptHeaders(h)}
+	if p.Event.ID, err = eventID(h); err != nil {
+		return p, err
+	}
+	if p.Ack, err = parseAck(h.Get("Pushd-Ack")); err != nil {
+		return p, err
+	}
+	if values := h.Values("If-Match"); len(values) > 0 {
+		n, err := parseIfMatch(strings.Join(values, ","))
+		if err != nil {
+			return p, err
+		}
+		if p.Ack == protocol.AckNone {
+			return p, protocol.BadRequest.Errorf("If-Match needs an event that is stored; leave out Pushd-Ack: none")
+		}
+		p.IfMatch = &n
+	}
+	return p, nil
+}
+
+// refuseEncodings refuses what would otherwise be stored as something that the
+// publisher did not mean.
+func refuseEncodings(h http.Header) error {
+	media, _, _ := strings.Cut(strings.ToLower(h.Get("Content-Type")), ";")
+	if media = strings.TrimSpace(media); strings.HasPrefix(media, "application/cloudevents") || h.Get("Ce-Specversion") != "" {
+		return protocol.BadMediaType.Errorf("CloudEvents are not taken yet; send the payload as the body, with Pushd-Event-Id and Pushd-Event-Type")
+	}
+	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return protocol.BadMediaType.Errorf("Content-Encoding %s is not taken; send the payload as it is", clip(enc))
+	}
+	return nil
+}
+
+// eventID is the publisher's id, under either of its names.
+func eventID(h http.Header) (string, error) {
+	id, key := h.Get("Pushd-Event-Id"), h.Get("Idempotency-Key")
+	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
+		key = key[1 : n-1] // a structured field's string
+	}
+	if id != "" && key != "" && id != key {
+		return "", protocol.BadEventID.Errorf("Pushd-Event-Id is %s and Idempotency-Key is %s; give one of them", clip(id), clip(key))
+	}
+	if id == "" {
+		id = key
+	}
+	if id == "" && (h["Pushd-Event-Id"] != nil || h["Idempotency-Key"] != nil) {
+		return "", protocol.BadEventID.Errorf("the event id is empty; give 1 to %d printable characters, or leave the header out", protocol.MaxLabelBytes)
+	}
+	return id, nil
+}
+
+// keptHeaders are the request's headers that go with the event.
+func keptHeaders(h http.Header) []protocol.Header {
+	var kept []protocol.Header
+	for name, values := range h {
+		switch suffix, ok := strings.CutPrefix(name, headerPrefix); {
+		case ok:
+			kept = append(kept, protocol.Header{Name: strings.ToLower(suffix), Value: strings.Join(values, ", ")})
+		case name == "Traceparent" && h.Get(headerPrefix+"Traceparent") == "":
+			kept = append(kept, protocol.Header{Name: "traceparent", Value: values[0]})
+		}
+	}
+	slices.SortFunc(kept, func(a, b protocol.Header) int { return strings.Compare(a.Name, b.Name) })
+	return kept
+}
+
+func parseAck(s string) (protocol.Ack, error) {
+	switch s {
+	case "", "quorum":
+		return protocol.AckQuorum, nil
+	case "none":
+		return protocol.AckNone, nil
+	}
+	return 0, protocol.BadRequest.Errorf("acknowledgement %s: must be quorum or none", clip(s))
+}
+
+// parseIfMatch reads "N" with or without its quotes.
+func parseIfMatch(s string) (uint64, error) {
+	text := strings.TrimSpace(s)
+	if n := len(text); n >= 2 && text[0] == '"' && text[n-1] == '"' {
+		text = text[1 : n-1]
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || text[0] == '+' {
+		return 0, protocol.BadRequest.Errorf(`If-Match %s: must be the topic's last offset, such as "41"; "0" means that it has no events`, clip(s))
+	}
+	return n, nil
+}
+
+// readBody reads a body of at most limit bytes. Memory grows with what has
+// arrived, never by what the client claims.
+func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	if r.ContentLength > int64(limit) {
+		w.Header().Set("Connection", "close") // else the rest would have to be read
+		return nil, tooLarge(limit)
+	}
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout)) // a writer without deadlines is one of a test
+	body := http.MaxBytesReader(w, r.Body, int64(limit))
+	b := make([]byte, 0, min(max(r.ContentLength, 512), readChunk)+1)
+	for {
+		n, err := body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			_ = c.SetReadDeadline(time.Time{})
+			return b, nil
+		}
+		if err != nil {
+			return nil, bodyError(err, limit)
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, min(len(b), limit+1-len(b)))
+		}
+	}
+}
+
+func bodyError(err error, limit int) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(limit)
+	}
+	if e := asError(err); e.Code != protocol.Internal {
+		return e
+	}
+	return protocol.BadRequest.Errorf("the request body broke off: %v; nothing was stored", err)
+}
+
+func tooLarge(limit int) error {
+	return protocol.PayloadTooLarge.Errorf("the body has more than %d bytes, as many as are allowed here; nothing was stored", limit)
+}

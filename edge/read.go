@@ -1,0 +1,126 @@
+package edge
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
+)
+
+// query is what a reader asks for, on whichever transport.
+type query struct {
+	values     url.Values
+	selectors  []protocol.Selector
+	after      string
+	start      protocol.Start
+	limit      int
+	wait       time.Duration
+	onGapError bool
+	envelope   bool // SSE: everything as JSON envelopes
+}
+
+// readEvents answers GET /v1/events and /v1/topics/{topic}/events, whichever
+// way they are asked.
+func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
+	if wantsUpgrade(r) {
+		return s.serveSocket(w, r)
+	}
+	w.Header().Add("Vary", "Accept, Authorization, If-None-Match")
+	f, err := pickFormat(r.Header.Values("Accept"))
+	if err != nil {
+		return err
+	}
+	q, err := parseRead(r)
+	if err != nil {
+		return err
+	}
+	if len(q.selectors) == 0 {
+		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…")
+	}
+	leave, err := s.admit()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if f == formatSSE {
+		return s.serveSSE(w, r, q)
+	}
+	return s.poll(w, r, q, f)
+}
+
+// parseRead reads the query string. Parameters that nobody knows are ignored.
+func parseRead(r *http.Request) (*query, error) {
+	values, err := parseQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	q := &query{values: values, after: values.Get("after"), envelope: truthy(values.Get("envelope"))}
+	if q.selectors, err = parseTopics(r.PathValue("topic"), values["topic"]); err != nil {
+		return nil, err
+	}
+	if q.start, err = protocol.ParseStart(q.after, time.Now()); err != nil {
+		return nil, err
+	}
+	if q.limit, err = parseLimit(values.Get("limit")); err != nil {
+		return nil, err
+	}
+	if q.wait, err = parseWait(values.Get("wait")); err != nil {
+		return nil, err
+	}
+	q.onGapError, err = parseOnGap(values.Get("on_gap"))
+	return q, err
+}
+
+// parseTopics takes the topic of the path, or those of topic=, which may be
+// repeated and may each name several with commas between.
+func parseTopics(path string, params []string) ([]protocol.Selector, error) {
+	if path != "" {
+		if err := protocol.CheckTopic(path); err != nil {
+			return nil, err
+		}
+		if len(params) > 0 {
+			return nil, protocol.BadRequest.Errorf("the path names topic %s; for several topics ask /v1/events?topic=…&topic=…", clip(path))
+		}
+		return protocol.ParseSelectors([]string{path})
+	}
+	var names []string
+	for _, p := range params {
+		names = append(names, strings.Split(p, ",")...)
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return protocol.ParseSelectors(names)
+}
+
+// parseWait reads how long a poll may take: a Go duration, cut to maxWait.
+func parseWait(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, protocol.BadRequest.Errorf("wait=%s: must be a duration such as 25s, at most %v", clip(s), maxWait)
+	}
+	return min(d, maxWait), nil
+}
+
+func parseOnGap(s string) (isError bool, err error) {
+	switch s {
+	case "", "continue":
+		return false, nil
+	case "error":
+		return true, nil
+	}
+	return false, protocol.BadRequest.Errorf("on_gap=%s: must be error, or left out to go on behind the gap", clip(s))
+}
+
+func truthy(s string) bool { return s == "1" || s == "true" }
+
+// open subscribes. live readers get events that are never stored, too.
+func (s *Server) open(q *query, unset protocol.StartKind, live bool) (reader, error) {
+	return s.subscribe(q.selectors, q.start, broker.SubscribeOptions{Default: unset, OnGapError: q.onGapError, Live: live})
+}

@@ -1,0 +1,158 @@
+package edge
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// handler answers a request, or returns why not, having written nothing.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// route is one path of the API. A segment in braces takes any text.
+type route struct {
+	path     string
+	segments []string
+	methods  map[string]handler
+}
+
+func (s *Server) table() []route {
+	list := []route{
+		{path: "/", methods: on(http.MethodGet, redirect("/console/"))},
+		{path: "/console", methods: on(http.MethodGet, redirect("/console/"))},
+		{path: "/livez", methods: on(http.MethodGet, s.livez)},
+		{path: "/readyz", methods: on(http.MethodGet, s.readyz)},
+		{path: "/v1/cluster", methods: on(http.MethodGet, s.clusterStatus)},
+		{path: "/v1/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publishBatch}},
+		{path: "/v1/policies", methods: on(http.MethodGet, s.listPolicies)},
+		{path: "/v1/policies/{pattern}", methods: map[string]handler{
+			http.MethodGet: s.getPolicy, http.MethodPut: s.putPolicy, http.MethodDelete: s.deletePolicy,
+		}},
+		{path: "/v1/topics", methods: on(http.MethodGet, s.listTopics)},
+		{path: "/v1/topics/{topic}", methods: map[string]handler{http.MethodGet: s.getTopic, http.MethodDelete: s.deleteTopic}},
+		{path: "/v1/topics/{topic}/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publish}},
+	}
+	list = append(list, staticRoutes()...)
+	for i := range list {
+		list[i].segments = strings.Split(list[i].path[1:], "/")
+		if get := list[i].methods[http.MethodGet]; get != nil {
+			list[i].methods[http.MethodHead] = get // net/http leaves out the body
+		}
+	}
+	return list
+}
+
+func on(method string, h handler) map[string]handler { return map[string]handler{method: h} }
+
+func redirect(to string) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		http.Redirect(w, r, to, http.StatusFound)
+		return nil
+	}
+}
+
+// ServeHTTP answers one request. A handler's panic costs that request only.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t := &tracker{ResponseWriter: w}
+	defer func() {
+		reason := recover()
+		if reason == nil {
+			return
+		}
+		if reason == http.ErrAbortHandler {
+			panic(reason)
+		}
+		s.log.Error("handler panicked", "path", r.URL.Path, "err", fmt.Sprint(reason), "stack", string(debug.Stack()))
+		if t.written {
+			panic(http.ErrAbortHandler) // the client must not take what it has for whole
+		}
+		writeProblem(t, protocol.Internal.Errorf("the node made a mistake answering this; its log says more"))
+	}()
+	if err := s.dispatch(t, r); err != nil {
+		if protocol.CodeOf(err) == protocol.Internal && r.Context().Err() == nil {
+			s.log.Error("request failed", "path", r.URL.Path, "err", err)
+		}
+		writeProblem(t, err)
+	}
+}
+
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	found := s.find(r)
+	if found == nil {
+		return protocol.NoSuchRoute.Errorf("%s is no path of the API; events are at /v1/topics/{topic}/events and /v1/events?topic=…, the console is at /console/", clip(r.URL.Path))
+	}
+	if r.Method == http.MethodOptions {
+		return s.preflight(w, r, found)
+	}
+	h := found.methods[r.Method]
+	if h == nil {
+		w.Header().Set("Allow", found.allow())
+		return protocol.MethodNotAllowed.Errorf("%s does not take %s; it takes %s", clip(r.URL.Path), clip(r.Method), found.allow())
+	}
+	if err := s.checkOrigin(w, r); err != nil {
+		return err
+	}
+	return h(w, r)
+}
+
+func (s *Server) find(r *http.Request) *route {
+	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	for i := range s.routes {
+		if s.routes[i].match(r, segments) {
+			return &s.routes[i]
+		}
+	}
+	return nil
+}
+
+func (t *route) match(r *http.Request, segments []string) bool {
+	if len(segments) != len(t.segments) {
+		return false
+	}
+	for i, want := range t.segments {
+		got, err := url.PathUnescape(segments[i])
+		if err != nil {
+			return false
+		}
+		if name, ok := strings.CutPrefix(want, "{"); ok && got != "" {
+			r.SetPathValue(strings.TrimSuffix(name, "}"), got)
+		} else if got != want {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *route) allow() string {
+	list := []string{http.MethodOptions}
+	for m := range t.methods {
+		list = append(list, m)
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
+
+// tracker knows whether the answer has begun.
+type tracker struct {
+	http.ResponseWriter
+	written bool
+}
+
+func (t *tracker) WriteHeader(status int) {
+	t.written = true
+	t.ResponseWriter.WriteHeader(status)
+}
+
+func (t *tracker) Write(b []byte) (int, error) {
+	t.written = true
+	return t.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (t *tracker) Unwrap() http.ResponseWriter { return t.ResponseWriter }

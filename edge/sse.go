@@ -1,0 +1,147 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// sseStream is one Server-Sent Events answer (WHATWG HTML §9.2).
+type sseStream struct {
+	server   *Server
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	follower *follower
+	blocks   sseBlocks
+	wake     chan struct{}
+}
+
+// serveSSE streams until the client goes, the node drains or the topics end.
+func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) error {
+	if s.draining.Err() != nil {
+		return errDraining()
+	}
+	if err := resumeSSE(r, q); err != nil {
+		return err
+	}
+	sub, err := s.open(q, protocol.StartLatest, true)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	st := &sseStream{server: s, w: w, control: http.NewResponseController(w), blocks: sseBlocks{q.envelope}, wake: make(chan struct{}, 1)}
+	if st.follower, err = follow(sub, signaler(st.wake)); err != nil {
+		return err
+	}
+	if len(st.follower.first.Items) == 0 && sub.Done() {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("Pushd-Cursor", st.follower.cursor)
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.draining, func() { st.unblock() })()
+	st.run(ctx)
+	return nil
+}
+
+// resumeSSE finds where the stream begins: Last-Event-ID, last_event_id,
+// lastEventId or after, in that order.
+func resumeSSE(r *http.Request, q *query) (err error) {
+	for _, id := range []string{r.Header.Get("Last-Event-ID"), q.values.Get("last_event_id"), q.values.Get("lastEventId")} {
+		if id != "" {
+			q.after = id
+			q.start, err = protocol.ParseStart(id, time.Now())
+			return err
+		}
+	}
+	return nil
+}
+
+// unblock lets a write to a client that takes nothing end soon.
+func (st *sseStream) unblock() {
+	_ = st.control.SetWriteDeadline(time.Now().Add(closeTimeout)) // else the write ends with the connection
+}
+
+func (st *sseStream) run(ctx context.Context) {
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	first := protocol.AppendSSEComment(protocol.AppendSSERetry(nil, retryAfter.Milliseconds()), "pushd")
+	ok := st.write(protocol.AppendSSEPosition(first, st.follower.given))
+	for ok {
+		more, end := st.deliver()
+		if end || ctx.Err() != nil {
+			return
+		}
+		if st.server.draining.Err() != nil {
+			st.drain()
+			return
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-st.wake:
+		case <-beat.C:
+			ok = st.beat()
+		case <-ctx.Done():
+		case <-st.server.draining.Done():
+		}
+	}
+}
+
+// deliver writes what is ready in one piece.
+func (st *sseStream) deliver() (more, end bool) {
+	if !st.follower.ready.Load() {
+		return false, false
+	}
+	buf := takeBuffer()
+	defer buf.put()
+	var err error
+	buf.b, more, err = st.follower.fill(buf.b, st.blocks, nil)
+	if err != nil {
+		buf.b = protocol.AppendSSE(buf.b, "", protocol.SSEError, protocol.AppendProblem(nil, asError(err)))
+	}
+	if len(buf.b) > 0 && !st.write(buf.b) {
+		return false, true
+	}
+	return more, err != nil || !more && st.follower.reader.Done()
+}
+
+// beat keeps the connection alive, and tells a position that has moved without
+// an event for this reader.
+func (st *sseStream) beat() bool {
+	out := protocol.AppendSSEComment(nil, "")
+	st.follower.ready.Store(true) // pulling moves the position
+	if _, end := st.deliver(); end {
+		return false
+	}
+	if f := st.follower; f.cursor != f.given {
+		f.given = f.cursor
+		out = protocol.AppendSSEPosition(out, f.given)
+	}
+	return st.write(out)
+}
+
+func (st *sseStream) drain() {
+	d := comeBack()
+	out := protocol.AppendSSERetry(nil, d.AfterMS)
+	st.write(protocol.AppendSSE(out, "", protocol.SSEDrain, protocol.AppendDrain(nil, d)))
+}
+
+func (st *sseStream) write(b []byte) bool {
+	if _, err := st.w.Write(b); err != nil {
+		return false
+	}
+	return st.control.Flush() == nil
+}
