@@ -36,7 +36,7 @@ func AppendEnvelope(dst []byte, e *Event) []byte {
 	if len(e.Headers) > 0 {
 		dst = appendHeaders(dst, e.Headers)
 	}
-	return appendData(dst, e)
+	return AppendData(dst, e)
 }
 
 // AppendCursorField ends an envelope with the reader's cursor. An event that
@@ -62,7 +62,9 @@ func appendHeaders(dst []byte, headers []Header) []byte {
 	return append(dst, '}')
 }
 
-func appendData(dst []byte, e *Event) []byte {
+// AppendData writes the payload as the next field of an envelope: data or
+// data_base64.
+func AppendData(dst []byte, e *Event) []byte {
 	switch e.Kind() {
 	case KindJSON:
 		dst = append(dst, `,"data":`...)

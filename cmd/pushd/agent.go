@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pushd/pushd/cmd/node"
+)
+
+func agentCommand() *cli.Command {
+	return &cli.Command{
+		Name: "agent", Usage: "run a node; alone it is a cluster of one",
+		UsageText: "pushd agent [flags]\npushd agent join ADDR… [flags]",
+		Description: "Data is kept in --data-dir. A node with data comes back to its cluster by the same command line.\n" +
+			"SIGTERM drains the node; it stays a member. A second signal ends it at once.",
+		Flags:  agentFlags(),
+		Action: runAgent,
+		Subcommands: []*cli.Command{{
+			Name: "join", Usage: "run a node of the cluster that any ADDR belongs to (gossip addresses, host:port)",
+			ArgsUsage: "ADDR…", Flags: agentFlags(), Action: runAgent,
+		}},
+	}
+}
+
+func agentFlags() []cli.Flag {
+	text := func(name, env, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
+	}
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", EnvVars: []string{"PUSHD_CONFIG"}, Usage: "YAML `FILE` with the same settings"},
+		text("node-name", "NODE_NAME", "`NAME`, unique in the cluster (default: the host's name and the client port)"),
+		text("data-dir", "DATA_DIR", "`DIR` for the node's data (default: pushd-data)"),
+		text("client-addr", "CLIENT_ADDR", "`ADDR` for clients (default: 127.0.0.1:7340)"),
+		text("peer-addr", "PEER_ADDR", "`ADDR` for other nodes (default: 127.0.0.1:7341)"),
+		text("gossip-addr", "GOSSIP_ADDR", "`ADDR` for gossip, TCP and UDP (default: 127.0.0.1:7342)"),
+		&cli.IntFlag{Name: "port-offset", EnvVars: []string{"PUSHD_PORT_OFFSET"}, Usage: "`N` added to the default ports"},
+		&cli.StringSliceFlag{Name: "join", EnvVars: []string{"PUSHD_JOIN"}, Usage: "gossip `ADDR` of a member; may be given more than once"},
+		text("role", "ROLE", "`ROLE`: full (default) or edge, which holds no replicas"),
+		text("zone", "ZONE", "`ZONE`; replicas are spread over zones"),
+		&cli.IntFlag{Name: "partitions", EnvVars: []string{"PUSHD_PARTITIONS"}, Usage: "`N` partitions, when this node founds a cluster (default: 8)"},
+		&cli.IntFlag{Name: "replicas", EnvVars: []string{"PUSHD_REPLICAS"}, Usage: "`N` replicas of each partition (default: 3)"},
+		&cli.BoolFlag{Name: "insecure-no-auth", EnvVars: []string{"PUSHD_INSECURE_NO_AUTH"}, Usage: "let everybody in, beyond this machine"},
+		&cli.BoolFlag{Name: "insecure-cluster", EnvVars: []string{"PUSHD_INSECURE_CLUSTER"}, Usage: "let every host be a node, beyond this machine"},
+		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
+	}
+}
+
+func runAgent(c *cli.Context) error {
+	if c.Command.Name == "agent" && c.Args().Present() {
+		return &usage{fmt.Sprintf("agent takes no argument such as %q; to join a cluster: pushd agent join ADDR", c.Args().First()), "pushd agent --help"}
+	}
+	cfg := node.Config{Version: version()}
+	if err := loadConfig(c.String("config"), &cfg); err != nil {
+		return err
+	}
+	for name, field := range map[string]*string{
+		"node-name": &cfg.NodeName, "data-dir": &cfg.DataDir, "client-addr": &cfg.ClientAddr, "peer-addr": &cfg.PeerAddr,
+		"gossip-addr": &cfg.GossipAddr, "role": &cfg.Role, "zone": &cfg.Zone,
+	} {
+		if c.IsSet(name) {
+			*field = c.String(name)
+		}
+	}
+	for name, field := range map[string]*int{"port-offset": &cfg.PortOffset, "partitions": &cfg.Partitions, "replicas": &cfg.Replicas} {
+		if c.IsSet(name) {
+			*field = c.Int(name)
+		}
+	}
+	if joined := append(slices.Clone(c.StringSlice("join")), c.Args().Slice()...); len(joined) > 0 {
+		cfg.Join = joined
+	}
+	if c.Command.Name == "join" && len(cfg.Join) == 0 {
+		return &usage{"name at least one member's gossip address, such as 10.0.0.1:7342", "pushd agent join --help"}
+	}
+	cfg.InsecureNoAuth = cfg.InsecureNoAuth || c.Bool("insecure-no-auth")
+	cfg.InsecureCluster = cfg.InsecureCluster || c.Bool("insecure-cluster")
+	log, err := newLog(c)
+	if err != nil {
+		return err
+	}
+	cfg.Log = log
+	return node.Run(c.Context, cfg, nil)
+}
+
+// newLog writes text for people and JSON for machines.
+func newLog(c *cli.Context) (*slog.Logger, error) {
+	var level slog.Level
+	if text := c.String("log-level"); text != "" {
+		if err := level.UnmarshalText([]byte(text)); err != nil {
+			return nil, &usage{fmt.Sprintf("--log-level: %q is not debug, info, warn or error", text), "pushd agent --help"}
+		}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		return slog.New(slog.NewTextHandler(c.App.ErrWriter, options)), nil
+	}
+	return slog.New(slog.NewJSONHandler(c.App.ErrWriter, options)), nil
+}

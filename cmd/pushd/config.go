@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/pushd/pushd/cmd/node"
+)
+
+// file is the configuration file: the agent's flags by the same names, with
+// underscores. Unknown names are refused.
+type file struct {
+	NodeName        *string   `yaml:"node_name"`
+	DataDir         *string   `yaml:"data_dir"`
+	ClientAddr      *string   `yaml:"client_addr"`
+	PeerAddr        *string   `yaml:"peer_addr"`
+	GossipAddr      *string   `yaml:"gossip_addr"`
+	Role            *string   `yaml:"role"`
+	Zone            *string   `yaml:"zone"`
+	PortOffset      *int      `yaml:"port_offset"`
+	Partitions      *int      `yaml:"partitions"`
+	Replicas        *int      `yaml:"replicas"`
+	Join            *[]string `yaml:"join"`
+	InsecureNoAuth  *bool     `yaml:"insecure_no_auth"`
+	InsecureCluster *bool     `yaml:"insecure_cluster"`
+}
+
+// loadConfig fills cfg from a file; "" is none.
+func loadConfig(path string, cfg *node.Config) error {
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return &usage{"--config: " + err.Error(), "pushd agent --help"}
+	}
+	var f file
+	if err := yaml.UnmarshalWithOptions(text, &f, yaml.Strict()); err != nil {
+		return &usage{fmt.Sprintf("--config: %s%s\n%s", path, nearest(err.Error()), yaml.FormatError(err, false, true)), "pushd agent --help"}
+	}
+	from, to := reflect.ValueOf(f), reflect.ValueOf(cfg).Elem()
+	for i := range from.NumField() {
+		if v := from.Field(i); !v.IsNil() {
+			to.FieldByName(from.Type().Field(i).Name).Set(v.Elem())
+		}
+	}
+	return nil
+}
+
+// nearest suggests a setting for an unknown one.
+func nearest(text string) string {
+	_, rest, ok := strings.Cut(text, `unknown field "`)
+	name, _, found := strings.Cut(rest, `"`)
+	if !ok || !found {
+		return ""
+	}
+	var names []string
+	t := reflect.TypeFor[file]()
+	for i := range t.NumField() {
+		names = append(names, t.Field(i).Tag.Get("yaml"))
+	}
+	return didYouMean(name, names)
+}

@@ -1,0 +1,137 @@
+// Command pushd runs a node of the event-push server, and is its client.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pushd/pushd/cmd/node"
+	"github.com/pushd/pushd/protocol"
+	"github.com/pushd/pushd/protocol/client"
+)
+
+// Exit codes, stable: scripts depend on them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitNotFound    = 4
+	exitDenied      = 5
+	exitUnhealthy   = 6
+	exitTimedOut    = 7
+)
+
+func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the whole program: what it is given, and its exit code.
+func run(args []string, in io.Reader, out, talk io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	app := newApp(in, out, talk)
+	err := app.RunContext(ctx, hoist(app, args))
+	if err == nil {
+		return exitOK
+	}
+	for line := range strings.SplitSeq(explain(err), "\n") {
+		_, _ = fmt.Fprintln(talk, "pushd: "+line)
+	}
+	return exitCode(err)
+}
+
+func newApp(in io.Reader, out, talk io.Writer) *cli.App {
+	app := &cli.App{
+		Name: "pushd", Usage: "push events to clients by polling, WebSocket, Server-Sent Events and webhooks",
+		Description: `Try it:
+   pushd dev                                 a throw-away node on this machine, with a console
+   pushd subscribe hello                     follow a topic
+   pushd publish hello 'hi'                  publish to it
+   pushd agent                               a node that keeps its data in ./pushd-data
+   pushd agent join 10.0.0.1:7342            another node of the same cluster`,
+		Version: version(), Reader: in, Writer: out, ErrWriter: talk,
+		HideVersion: true, EnableBashCompletion: true, Suggest: true, DisableSliceFlagSeparator: true,
+		ExitErrHandler: func(*cli.Context, error) {}, // run decides
+		OnUsageError:   usageError,
+		Action:         func(c *cli.Context) error { return topLevel(c) },
+		Commands: []*cli.Command{
+			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
+			topicsCommand(), nodesCommand(), partitionsCommand(), versionCommand(), completionCommand(),
+		},
+	}
+	inherit(app.Commands)
+	return app
+}
+
+// topLevel is pushd without a command, or with one that it does not have.
+func topLevel(c *cli.Context) error {
+	if c.Args().Len() == 0 {
+		return cli.ShowAppHelp(c)
+	}
+	name := c.Args().First()
+	return &usage{fmt.Sprintf("%q is no command%s", name, didYouMean(name, commandNames(c.App.Commands))), "pushd --help"}
+}
+
+// usage is a mistake in the command line.
+type usage struct{ reason, help string }
+
+func (u *usage) Error() string { return u.reason + "\nTry '" + u.help + "'." }
+
+func usageError(c *cli.Context, err error, _ bool) error {
+	help := "pushd --help"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "pushd" {
+		help = "pushd " + c.Command.Name + " --help"
+	}
+	reason := err.Error()
+	if name, ok := strings.CutPrefix(reason, "flag provided but not defined: "); ok {
+		reason = "unknown flag " + name + didYouMean(strings.TrimLeft(name, "-"), flagNames(c.Command))
+	}
+	return &usage{reason, help}
+}
+
+// explain adds to an error what to do about it.
+func explain(err error) string {
+	text := err.Error()
+	if errors.Is(err, client.ErrUnreachable) {
+		text += "\nIs it running? Start one with 'pushd dev', or name another with --server or PUSHD_SERVER."
+	}
+	return text
+}
+
+func exitCode(err error) int {
+	if _, ok := errors.AsType[*usage](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*node.ConfigError](err); ok {
+		return exitUsage
+	}
+	if exit, ok := errors.AsType[cli.ExitCoder](err); ok {
+		return exit.ExitCode()
+	}
+	switch protocol.CodeOf(err) {
+	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy:
+		return exitNotFound
+	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed:
+		return exitDenied
+	case protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadContentType, protocol.TooManyTopics:
+		return exitUsage
+	case protocol.NoLeader, protocol.DiskFull, protocol.ShuttingDown:
+		return exitUnhealthy
+	}
+	switch {
+	case errors.Is(err, client.ErrUnreachable):
+		return exitUnreachable
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errTimedOut):
+		return exitTimedOut
+	}
+	return exitFailed
+}
+
+var errTimedOut = errors.New("the time was up before all was there")

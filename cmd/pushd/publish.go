@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pushd/pushd/protocol"
+	"github.com/pushd/pushd/protocol/client"
+)
+
+const (
+	linesPerBatch = 500
+	bytesPerBatch = 1 << 20
+)
+
+func publishCommand() *cli.Command {
+	return &cli.Command{
+		Name: "publish", Aliases: []string{"pub"}, Usage: "publish an event, or one per line",
+		UsageText: "pushd publish TOPIC DATA\npushd publish TOPIC - < file\npushd publish --lines TOPIC - < lines",
+		Flags: append(clientFlags(),
+			&cli.BoolFlag{Name: "lines", Usage: "each line of standard input is one event, stored in order and exactly once"},
+			&cli.StringFlag{Name: "id", Usage: "event `ID`; the same one again stores nothing"},
+			&cli.StringFlag{Name: "type", Usage: "event `TYPE`"},
+			&cli.StringFlag{Name: "content-type", Value: "text/plain", Usage: "media `TYPE` of the data"},
+			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "`NAME:VALUE` kept with the event"},
+			&cli.StringFlag{Name: "ack", Value: "quorum", Usage: "`ACK`: quorum, or none for events that are never stored"},
+			&cli.Uint64Flag{Name: "if-match", Usage: "store only if this is the topic's last `OFFSET`; 0: if it has no events"},
+			&cli.DurationFlag{Name: "timeout", Usage: "give up after this `TIME`"},
+		),
+		Action: runPublish,
+	}
+}
+
+func runPublish(c *cli.Context) error {
+	p, err := newPrinter(c)
+	if err != nil {
+		return err
+	}
+	m, err := message(c)
+	if err != nil {
+		return err
+	}
+	cl, err := newClient(c)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ctx, cancel := withTimeout(c)
+	defer cancel()
+	if c.Bool("lines") {
+		return publishLines(ctx, c, cl, m, p)
+	}
+	if c.Args().Get(1) == "-" || c.Args().Len() == 1 {
+		if m.Data, err = io.ReadAll(io.LimitReader(c.App.Reader, protocol.MaxEventBytes+1)); err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+	}
+	result, err := cl.Publish(ctx, m)
+	if err != nil {
+		return err
+	}
+	return printResult(p, result)
+}
+
+func printResult(p *printer, r protocol.PublishResult) error {
+	return list(p, r, []protocol.PublishResult{r}, []string{"TOPIC", "OFFSET", "ID", "TIME"}, func(r protocol.PublishResult) []string {
+		return []string{r.Topic, fmt.Sprint(r.Offset), r.ID, r.Time.Format("15:04:05.000")}
+	})
+}
+
+// message is the event that the command line describes.
+func message(c *cli.Context) (m client.Message, err error) {
+	refuse := func(format string, args ...any) (client.Message, error) {
+		return m, &usage{fmt.Sprintf(format, args...), "pushd publish --help"}
+	}
+	if n := c.Args().Len(); n < 1 || n > 2 {
+		return refuse("publish takes a topic and the data (or - for standard input), got %d arguments", n)
+	}
+	m = client.Message{Topic: c.Args().First(), Data: []byte(c.Args().Get(1)), ID: c.String("id"), Type: c.String("type"), ContentType: c.String("content-type")}
+	if err := protocol.CheckTopic(m.Topic); err != nil {
+		return m, err
+	}
+	switch c.String("ack") {
+	case "quorum":
+	case "none":
+		m.Ack = protocol.AckNone
+	default:
+		return refuse("--ack: %q is not quorum or none", c.String("ack"))
+	}
+	for _, h := range c.StringSlice("header") {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return refuse("--header: %q is not NAME:VALUE", h)
+		}
+		if m.Headers == nil {
+			m.Headers = map[string]string{}
+		}
+		m.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	if c.IsSet("if-match") {
+		offset := c.Uint64("if-match")
+		m.IfMatch = &offset
+	}
+	if c.Bool("lines") && (m.ID != "" || m.IfMatch != nil || m.Ack == protocol.AckNone) {
+		return refuse("--lines makes an id for each event and stores them all: leave out --id, --if-match and --ack none")
+	}
+	return m, nil
+}
+
+// publishLines keeps one batch under way while the next is read.
+func publishLines(ctx context.Context, c *cli.Context, cl *client.Client, m client.Message, p *printer) error {
+	batches := make(chan []client.Message, 1)
+	var readErr error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(batches)
+		readErr = readLines(ctx, c.App.Reader, m, batches)
+	}()
+	count, last := 0, protocol.PublishResult{}
+	for batch := range batches {
+		results, err := cl.PublishAll(ctx, batch)
+		count += len(results)
+		if err != nil {
+			return fmt.Errorf("%d events are stored, the next is not: %w", count, err)
+		}
+		last = results[len(results)-1]
+		if p.format == "ndjson" {
+			for _, r := range results {
+				if err := p.json(r); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if readErr != nil || p.format == "ndjson" {
+		return readErr
+	}
+	_, _ = fmt.Fprintf(c.App.ErrWriter, "%d events published to %s, the last at offset %d\n", count, m.Topic, last.Offset)
+	return nil
+}
+
+// readLines cuts input into batches of events, a line each without its end.
+func readLines(ctx context.Context, in io.Reader, m client.Message, out chan<- []client.Message) error {
+	r := bufio.NewReaderSize(in, 1<<20)
+	var batch []client.Message
+	size := 0
+	send := func() bool {
+		if len(batch) == 0 {
+			return true
+		}
+		select {
+		case out <- batch:
+			batch, size = nil, 0
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		line, err := r.ReadBytes('\n')
+		if len(line) > 0 {
+			one := m
+			one.Data = bytes.TrimSuffix(line, []byte{'\n'})
+			batch = append(batch, one)
+			size += len(line)
+		}
+		if err != nil || len(batch) == linesPerBatch || size >= bytesPerBatch {
+			if !send() {
+				return ctx.Err()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+	}
+}
+
+func withTimeout(c *cli.Context) (context.Context, context.CancelFunc) {
+	if d := c.Duration("timeout"); d > 0 {
+		return context.WithTimeout(c.Context, d)
+	}
+	return context.WithCancel(c.Context)
+}

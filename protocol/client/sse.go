@@ -1,0 +1,154 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+const maxSSELine = 16 << 20
+
+var errLongLine = errors.New("a line of the event stream is too long")
+
+// block is one block of an event stream.
+type block struct {
+	id, event string
+	data      []byte
+}
+
+// eventStream reads an event stream (HTML Living Standard, 9.2.6).
+type eventStream struct {
+	body   io.ReadCloser
+	lines  *bufio.Reader
+	cancel context.CancelFunc
+	dead   *time.Timer
+}
+
+func (s *Subscription) openSSE(ctx context.Context, server string) (source, error) {
+	v := s.query()
+	v.Set("envelope", "1")
+	ctx, cancel := context.WithCancel(ctx)
+	dead := time.AfterFunc(answerTimeout, cancel)
+	resp, err := s.client.once(ctx, server, request{
+		method: http.MethodGet, path: "/v1/events?" + v.Encode(), header: http.Header{"Accept": {"text/event-stream"}},
+	})
+	switch {
+	case err != nil:
+		cancel()
+		return nil, err
+	case resp.StatusCode == http.StatusNoContent:
+		cancel()
+		return nil, ErrEnded
+	case resp.StatusCode != http.StatusOK:
+		defer cancel()
+		return nil, problem(resp)
+	}
+	dead.Reset(silence)
+	return &eventStream{resp.Body, bufio.NewReaderSize(resp.Body, 64<<10), cancel, dead}, nil
+}
+
+func (e *eventStream) close() {
+	e.dead.Stop()
+	e.cancel()
+	_ = e.body.Close()
+}
+
+func (e *eventStream) next(context.Context) (batch, error) {
+	blk, err := readBlock(e.lines)
+	if err != nil {
+		return batch{}, err
+	}
+	e.dead.Reset(silence)
+	return blk.batch()
+}
+
+// batch is what a block means to the reader.
+func (blk block) batch() (b batch, err error) {
+	b.cursor = blk.id
+	switch {
+	case blk.event == "pushd.gap":
+		g := &protocol.Gap{}
+		if err := json.Unmarshal(blk.data, g); err != nil {
+			return b, fmt.Errorf("read a gap: %w", err)
+		}
+		b.deliveries = []Delivery{{Gap: g}}
+	case blk.event == "pushd.drain":
+		return b, errMoved
+	case blk.event == "pushd.error":
+		var p protocol.Problem
+		if err := json.Unmarshal(blk.data, &p); err != nil {
+			return b, fmt.Errorf("read an error: %w", err)
+		}
+		return b, p.Err()
+	case strings.HasPrefix(blk.event, "pushd.") && blk.event != "pushd.envelope", blk.data == nil:
+		return b, nil
+	default:
+		v := &protocol.Envelope{}
+		if err := json.Unmarshal(blk.data, v); err != nil {
+			return b, fmt.Errorf("read an event: %w", err)
+		}
+		b.deliveries = []Delivery{{Event: v}}
+	}
+	return b, nil
+}
+
+// readBlock reads up to the next empty line.
+func readBlock(r *bufio.Reader) (blk block, err error) {
+	for {
+		line, err := readLine(r)
+		if err != nil {
+			return blk, err
+		}
+		if len(line) == 0 {
+			return blk, nil
+		}
+		field, value, _ := bytes.Cut(line, []byte{':'})
+		value = bytes.TrimPrefix(value, []byte{' '})
+		switch string(field) {
+		case "id":
+			blk.id = string(value)
+		case "event":
+			blk.event = string(value)
+		case "data":
+			if blk.data != nil {
+				blk.data = append(blk.data, '\n')
+			}
+			blk.data = append(blk.data, value...)
+			if blk.data == nil {
+				blk.data = []byte{}
+			}
+			if len(blk.data) > maxSSELine {
+				return blk, errLongLine
+			}
+		}
+	}
+}
+
+// readLine reads a line without its end, which pushd writes as LF; a CR before
+// it is an end's, too.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			if len(line) > maxSSELine {
+				return nil, errLongLine
+			}
+			continue
+		case err != nil:
+			return nil, err
+		}
+		return bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'}), nil
+	}
+}
