@@ -160,6 +160,14 @@ func (c *Cluster) Self() Node {
 // ClusterID is the cluster's id, "" while it is unknown.
 func (c *Cluster) ClusterID() string { return c.Self().ClusterID }
 
+// SetClusterID gives this node the id of the cluster that it founds.
+func (c *Cluster) SetClusterID(id string) {
+	c.mu.Lock()
+	c.self.ClusterID = id
+	c.mu.Unlock()
+	c.announce()
+}
+
 // SetDraining tells the others whether this node is about to stop.
 func (c *Cluster) SetDraining(draining bool) {
 	state := StateAlive

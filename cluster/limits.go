@@ -21,14 +21,20 @@ const (
 	leaveTimeout   = 2 * time.Second
 	joinTries      = 3 // last-known members tried per round, beside the seeds
 
-	helloTimeout   = 5 * time.Second
-	dialTimeout    = 2 * time.Second
-	writeTimeout   = 10 * time.Second
-	maxHelloBytes  = 1 << 10
-	maxFrameBytes  = 20 << 20
-	maxQueuedBytes = 64 << 20 // waiting to be written to one peer
-	maxServing     = 1024     // calls of one peer under way
-	keepAlive      = 5 * time.Second
-	maxErrorBytes  = 4 << 10
-	maxConns       = 4096
+	helloTimeout      = 5 * time.Second
+	dialTimeout       = 2 * time.Second
+	writeTimeout      = 10 * time.Second
+	pingPeriod        = time.Second
+	silenceLimit      = 4 * time.Second // of a peer that owes an answer or an acknowledgement
+	keepAliveIdle     = 2 * time.Second
+	keepAliveInterval = time.Second
+	keepAliveCount    = 3
+	maxFrameBytes     = 16 << 20
+	maxQueuedBytes    = 64 << 20 // waiting to be written to one peer
+	maxSpareBytes     = 1 << 20  // of a buffer that is kept for the next write
+	readBuffer        = 64 << 10
+	maxInFlight       = 64 << 10 // calls to one peer that wait for their answers
+	maxServing        = 1024     // calls of one peer under way
+	maxErrorBytes     = 4 << 10
+	maxConns          = 4096
 )

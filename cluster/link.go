@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,8 +17,9 @@ type Kind byte
 
 // The kinds of connections. The link serves calls and streams itself.
 const (
-	KindRaft Kind = 1
-	kindCall Kind = 2
+	KindRaft   Kind = 1
+	kindCall   Kind = 2
+	kindStream Kind = 3
 )
 
 // Errors of a call.
@@ -59,7 +59,9 @@ type Link struct {
 	mu        sync.Mutex // guards what follows
 	listeners map[Kind]*kindListener
 	handlers  map[uint8]Handler
+	streams   map[uint8]StreamHandler
 	callers   map[string]*caller
+	dialling  map[string]*dial
 	conns     map[net.Conn]struct{} // inbound, to be closed with the link
 }
 
@@ -71,7 +73,7 @@ func NewLink(o LinkOptions) *Link {
 	}
 	l := &Link{
 		options: o, log: o.Log, listeners: map[Kind]*kindListener{}, handlers: map[uint8]Handler{},
-		callers: map[string]*caller{}, conns: map[net.Conn]struct{}{},
+		streams: map[uint8]StreamHandler{}, callers: map[string]*caller{}, dialling: map[string]*dial{}, conns: map[net.Conn]struct{}{},
 	}
 	l.running, l.stop = context.WithCancel(context.Background())
 	l.wg.Go(l.accept)
@@ -83,14 +85,17 @@ func (l *Link) Listen(kind Kind) net.Listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.listeners[kind]
-	if k == nil {
+	if k == nil || k.ended() {
 		k = &kindListener{addr: l.options.Listener.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 		l.listeners[kind] = k
+		if l.running.Err() != nil {
+			k.end() // nobody would end it later
+		}
 	}
 	return k
 }
 
-// Handle answers calls of a method.
+// Handle answers calls of a method, from now on.
 func (l *Link) Handle(method uint8, h Handler) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,7 +123,7 @@ func (l *Link) Close() error {
 	l.callers = map[string]*caller{}
 	l.mu.Unlock()
 	for _, c := range callers {
-		c.close()
+		_ = c.conn.Close()
 	}
 	l.wg.Wait()
 	return err
@@ -130,21 +135,39 @@ func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, er
 	if !ok {
 		return nil, fmt.Errorf("%w: the address of node %s is not known", ErrUnreachable, nodeID)
 	}
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	if err := l.greet(conn, hello{l.options.ClusterID(), l.options.Self, nodeID, kind}); err != nil {
+	l.watchHost(conn)
+	if err := l.greet(ctx, conn, hello{l.options.ClusterID(), l.options.Self, nodeID, kind}); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%w: node %s at %s: %w", ErrUnreachable, nodeID, addr, err)
 	}
 	return conn, nil
 }
 
+// watchHost lets the kernel find a dead host in seconds.
+func (l *Link) watchHost(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	err := tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
+	if err == nil {
+		err = limitSilence(tcp)
+	}
+	if err != nil {
+		l.log.Debug("keepalive of a peer connection can't be set", "err", err)
+	}
+}
+
 // greet says who is calling whom, and reads whether that is right.
-func (l *Link) greet(conn net.Conn, h hello) error {
+func (l *Link) greet(ctx context.Context, conn net.Conn, h hello) error {
 	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+	defer stop()
 	if _, err := conn.Write(h.append(nil)); err != nil {
 		return err
 	}
@@ -157,6 +180,9 @@ func (l *Link) greet(conn net.Conn, h hello) error {
 		refusal := make([]byte, min(int(size), maxErrorBytes))
 		_, _ = io.ReadFull(conn, refusal)
 		return errors.New(string(refusal))
+	}
+	if !stop() {
+		return ctx.Err()
 	}
 	return conn.SetDeadline(time.Time{})
 }
@@ -180,6 +206,7 @@ func (l *Link) accept() {
 			_ = conn.Close()
 			continue
 		}
+		l.watchHost(conn)
 		l.wg.Go(func() { l.welcome(conn) })
 	}
 }
@@ -208,130 +235,42 @@ func (l *Link) welcome(conn net.Conn) {
 		err = l.check(h)
 	}
 	if err != nil {
-		text := err.Error()
-		_, _ = conn.Write(append(binary.LittleEndian.AppendUint16(nil, uint16(len(text))), text...))
 		l.log.Debug("peer connection refused", "addr", conn.RemoteAddr().String(), "err", err)
-		l.untrack(conn)
-		_ = conn.Close()
-		return
+		text := err.Error()
+		text = text[:min(len(text), maxErrorBytes)]
+		_, _ = conn.Write(append(binary.LittleEndian.AppendUint16(nil, uint16(len(text))), text...))
+	} else {
+		_, err = conn.Write([]byte{0, 0})
 	}
-	if _, err := conn.Write([]byte{0, 0}); err != nil {
+	if err != nil {
 		l.untrack(conn)
 		_ = conn.Close()
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	if h.kind == kindCall {
+	switch h.kind {
+	case kindCall:
 		l.serveCalls(conn, h.from)
 		l.untrack(conn)
-		return
+	case kindStream:
+		l.serveStream(conn, h.from)
+		l.untrack(conn)
+	default:
+		l.untrack(conn) // the kind's listener owns it now
+		l.Listen(h.kind).(*kindListener).give(conn)
 	}
-	l.untrack(conn) // the kind's listener owns it now
-	l.Listen(h.kind).(*kindListener).give(conn)
 }
 
+// check says in words why a connection is not for this node.
 func (l *Link) check(h hello) error {
 	own := l.options.ClusterID()
 	switch {
 	case h.to != l.options.Self:
-		return fmt.Errorf("this is node %s, you asked for node %s: its address has changed hands", l.options.Self, h.to)
+		return fmt.Errorf("this is node %s of cluster %s, you asked for node %s: its address has changed hands", l.options.Self, own, h.to)
 	case own != "" && h.cluster != "" && own != h.cluster:
-		return fmt.Errorf("this node belongs to cluster %s, yours to cluster %s", own, h.cluster)
-	case h.kind != KindRaft && h.kind != kindCall:
+		return fmt.Errorf("this is node %s of cluster %s, you asked for it in cluster %s", l.options.Self, own, h.cluster)
+	case h.kind != KindRaft && h.kind != kindCall && h.kind != kindStream:
 		return fmt.Errorf("connections of kind %d are not known to this version of pushd", h.kind)
 	}
 	return nil
-}
-
-// hello is the first thing on a peer connection.
-type hello struct {
-	cluster, from, to string
-	kind              Kind
-}
-
-const helloMagic = "pushd\x01" // with the version of the peer protocol
-
-var errHello = errors.New("not a pushd node's hello, or of another version")
-
-func (h hello) append(dst []byte) []byte {
-	dst = append(append(dst, helloMagic...), byte(h.kind))
-	for _, s := range []string{h.cluster, h.from, h.to} {
-		dst = append(append(dst, byte(len(s))), s...)
-	}
-	return dst
-}
-
-func readHello(r io.Reader) (h hello, err error) {
-	head := make([]byte, len(helloMagic)+1)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return h, err
-	}
-	if string(head[:len(helloMagic)]) != helloMagic {
-		return h, errHello
-	}
-	h.kind = Kind(head[len(helloMagic)])
-	for _, s := range []*string{&h.cluster, &h.from, &h.to} {
-		var n [1]byte
-		if _, err := io.ReadFull(r, n[:]); err != nil {
-			return h, err
-		}
-		text := make([]byte, n[0])
-		if _, err := io.ReadFull(r, text); err != nil {
-			return h, err
-		}
-		*s = string(text)
-	}
-	return h, nil
-}
-
-// kindListener is a net.Listener over the connections of one kind.
-type kindListener struct {
-	addr   net.Addr
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (k *kindListener) give(conn net.Conn) {
-	select {
-	case k.conns <- conn:
-	case <-k.closed:
-		_ = conn.Close()
-	}
-}
-
-// Accept waits for a connection.
-func (k *kindListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-k.conns:
-		return conn, nil
-	case <-k.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept.
-func (k *kindListener) Close() error {
-	k.end()
-	return nil
-}
-
-func (k *kindListener) end() { k.once.Do(func() { close(k.closed) }) }
-
-// Addr is the link's listener's.
-func (k *kindListener) Addr() net.Addr { return k.addr }
-
-// readFrame reads a length and as many bytes.
-func readFrame(r *bufio.Reader) ([]byte, error) {
-	var n [4]byte
-	if _, err := io.ReadFull(r, n[:]); err != nil {
-		return nil, err
-	}
-	size := binary.LittleEndian.Uint32(n[:])
-	if size > maxFrameBytes {
-		return nil, fmt.Errorf("a frame of %d bytes, at most %d", size, maxFrameBytes)
-	}
-	b := make([]byte, size)
-	_, err := io.ReadFull(r, b)
-	return b, err
 }

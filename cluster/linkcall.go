@@ -3,102 +3,34 @@ package cluster
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"sync"
 	"time"
 )
 
-// A call's frame: length, request id, then method and request; an answer's:
-// length, request id, then status and answer, or status, code and text.
 const (
-	frameHead    = 4 + 8
-	statusOK     = 0
-	statusFailed = 1
+	codeInternal   = "internal"
+	codeBadRequest = "bad_request"
+	codeTooLarge   = "too_large"
 )
 
-// writer coalesces frames: all that is added while one write is under way goes
-// out with the next.
-type writer struct {
-	conn net.Conn
-
-	mu     sync.Mutex // guards what follows
-	buf    []byte
-	spare  []byte
-	ready  chan struct{} // capacity 1
-	closed bool
-}
-
-func newWriter(conn net.Conn) *writer { return &writer{conn: conn, ready: make(chan struct{}, 1)} }
-
-var errQueueFull = errors.New("too much waits to be sent to the node")
-
-// add queues a frame: head byte and two parts of body. An error says that
-// nothing was queued.
-func (w *writer) add(id uint64, head byte, body []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return net.ErrClosed
-	}
-	if len(w.buf) > maxQueuedBytes {
-		return errQueueFull
-	}
-	w.buf = binary.LittleEndian.AppendUint32(w.buf, uint32(8+1+len(body)))
-	w.buf = binary.LittleEndian.AppendUint64(w.buf, id)
-	w.buf = append(append(w.buf, head), body...)
-	select {
-	case w.ready <- struct{}{}:
-	default: // the writer knows
-	}
-	return nil
-}
-
-// run writes until the connection breaks or done is closed.
-func (w *writer) run(done <-chan struct{}) {
-	for {
-		select {
-		case <-done:
-			return
-		case <-w.ready:
-		}
-		runtime.Gosched() // lets who is about to add do so: fewer, larger writes
-		w.mu.Lock()
-		out := w.buf
-		w.buf = w.spare[:0]
-		w.mu.Unlock()
-		_ = w.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := w.conn.Write(out); err != nil {
-			_ = w.conn.Close() // the reader ends, and with it the rest
-			return
-		}
-		w.mu.Lock()
-		if w.spare = out; cap(out) > 1<<20 {
-			w.spare = nil
-		}
-		w.mu.Unlock()
-	}
-}
-
-func (w *writer) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
-}
+// pingID is the request id of a ping, which the other side's link answers by
+// itself. Calls start at 1.
+const pingID = 0
 
 // caller is the connection to one node for calls. A broken one is replaced by
 // the next call.
 type caller struct {
 	conn   net.Conn
 	writer *writer
-	done   chan struct{} // closed once the reader has ended
+	done   chan struct{} // closed once the connection is given up
 
 	mu     sync.Mutex // guards what follows
 	next   uint64
 	calls  map[uint64]chan answer
+	heard  time.Time // of the last frame read
 	broken bool
 }
 
@@ -109,8 +41,8 @@ type answer struct {
 
 // Call asks a node. See the package comment for its errors.
 func (l *Link) Call(ctx context.Context, nodeID string, method uint8, req []byte) ([]byte, error) {
-	if len(req) > maxFrameBytes-64 {
-		return nil, fmt.Errorf("%w: a request of %d bytes, at most %d", ErrUnreachable, len(req), maxFrameBytes-64)
+	if len(req) > maxFrameBytes-callHead {
+		return nil, fmt.Errorf("%w: a request of %d bytes, at most %d", ErrUnreachable, len(req), maxFrameBytes-callHead)
 	}
 	c, err := l.caller(ctx, nodeID)
 	if err != nil {
@@ -133,32 +65,60 @@ func (l *Link) Call(ctx context.Context, nodeID string, method uint8, req []byte
 	}
 }
 
-// caller gives the connection to a node, dialled if need be.
+// caller gives the connection to a node. Where there is none, one call dials
+// and the others wait for it: a burst must not open a connection per call.
 func (l *Link) caller(ctx context.Context, nodeID string) (*caller, error) {
-	l.mu.Lock()
-	c := l.callers[nodeID]
-	l.mu.Unlock()
-	if c != nil && !c.isBroken() {
-		return c, nil
+	for {
+		l.mu.Lock()
+		c, dialling := l.callers[nodeID], l.dialling[nodeID]
+		switch {
+		case l.running.Err() != nil:
+			l.mu.Unlock()
+			return nil, fmt.Errorf("%w: this node is stopping", ErrUnreachable)
+		case c != nil && !c.isBroken():
+			l.mu.Unlock()
+			return c, nil
+		case dialling == nil:
+			dialling = &dial{done: make(chan struct{})}
+			l.dialling[nodeID] = dialling
+			l.wg.Go(func() { l.dialCaller(nodeID, dialling) })
+		}
+		l.mu.Unlock()
+		select {
+		case <-dialling.done:
+			if dialling.err != nil {
+				return nil, dialling.err
+			}
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
+		}
 	}
-	conn, err := l.Dial(ctx, nodeID, kindCall)
-	if err != nil {
-		return nil, err
-	}
-	fresh := &caller{conn: conn, writer: newWriter(conn), done: make(chan struct{}), calls: map[uint64]chan answer{}}
+}
+
+// dial is one attempt that several calls wait for.
+type dial struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func (l *Link) dialCaller(nodeID string, d *dial) {
+	conn, err := l.Dial(l.running, nodeID, kindCall)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c := l.callers[nodeID]; l.running.Err() != nil || c != nil && !c.isBroken() {
+	defer close(d.done)
+	delete(l.dialling, nodeID)
+	if err == nil && l.running.Err() != nil {
 		_ = conn.Close()
-		if c == nil {
-			return nil, fmt.Errorf("%w: this node is stopping", ErrUnreachable)
-		}
-		return c, nil // another call was faster
+		err = fmt.Errorf("%w: this node is stopping", ErrUnreachable)
 	}
-	l.callers[nodeID] = fresh
-	l.wg.Go(fresh.read)
-	l.wg.Go(func() { fresh.writer.run(fresh.done) })
-	return fresh, nil
+	if d.err = err; err != nil {
+		return
+	}
+	c := &caller{conn: conn, writer: newWriter(conn), done: make(chan struct{}), calls: map[uint64]chan answer{}}
+	l.callers[nodeID] = c
+	l.wg.Go(c.read)
+	l.wg.Go(c.watch)
+	l.wg.Go(func() { c.writer.run(c.done) })
 }
 
 func (c *caller) begin() (uint64, chan answer, error) {
@@ -166,6 +126,12 @@ func (c *caller) begin() (uint64, chan answer, error) {
 	defer c.mu.Unlock()
 	if c.broken {
 		return 0, nil, net.ErrClosed
+	}
+	if len(c.calls) >= maxInFlight {
+		return 0, nil, errQueueFull
+	}
+	if len(c.calls) == 0 {
+		c.heard = time.Now() // silence counts only while an answer is owed
 	}
 	c.next++
 	ch := make(chan answer, 1)
@@ -187,43 +153,80 @@ func (c *caller) isBroken() bool {
 
 // read gives answers to their calls until the connection breaks.
 func (c *caller) read() {
-	defer close(c.done)
-	r := bufio.NewReaderSize(c.conn, 64<<10)
+	r := bufio.NewReaderSize(c.conn, readBuffer)
 	for {
-		b, err := readFrame(r)
-		if err != nil || len(b) < 9 {
+		frame, err := readFrame(r, nil)
+		if err != nil {
 			break
 		}
-		id := binary.LittleEndian.Uint64(b)
-		c.mu.Lock()
-		ch := c.calls[id]
-		delete(c.calls, id)
-		c.mu.Unlock()
-		if ch != nil {
-			ch <- decodeAnswer(b[8], b[9:])
+		id, status, body, ok := decodeCall(frame)
+		if !ok {
+			break
+		}
+		if ch := c.hear(id); ch != nil {
+			ch <- decodeAnswer(status, body)
 		}
 	}
-	c.writer.close()
+	c.give()
+}
+
+func (c *caller) hear(id uint64) chan answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = time.Now()
+	ch := c.calls[id]
+	delete(c.calls, id)
+	return ch
+}
+
+// give ends the connection: every call under way gets the error that is true of
+// it.
+func (c *caller) give() {
 	_ = c.conn.Close()
+	close(c.done)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.broken = true
-	for _, ch := range c.calls {
-		ch <- answer{err: ErrOutcomeUnknown}
+	unsent := c.writer.close()
+	for id, ch := range c.calls {
+		err := ErrOutcomeUnknown
+		if _, ok := unsent[id]; ok {
+			err = fmt.Errorf("%w: the connection broke before the request was sent", ErrUnreachable)
+		}
+		ch <- answer{err: err} // capacity 1 and in the map still: never blocks
 	}
 	clear(c.calls)
 }
 
-func (c *caller) close() { _ = c.conn.Close() }
+// watch pings while answers are owed, and ends a connection whose other side
+// says nothing at all: its host died or froze, which TCP tells only much later.
+func (c *caller) watch() {
+	tick := time.NewTicker(pingPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		owed, silent := len(c.calls) > 0, time.Since(c.heard)
+		c.mu.Unlock()
+		if owed && silent > silenceLimit {
+			_ = c.conn.Close()
+			return
+		}
+		if owed {
+			_ = c.writer.add(pingID, 0, nil) // a broken or full connection ends otherwise
+		}
+	}
+}
 
-func decodeAnswer(status byte, b []byte) answer {
+func decodeAnswer(status byte, body []byte) answer {
 	if status == statusOK {
-		return answer{body: b}
+		return answer{body: body}
 	}
-	if len(b) == 0 || len(b) < 1+int(b[0]) {
-		return answer{err: &RemoteError{"internal", "malformed refusal"}}
-	}
-	return answer{err: &RemoteError{string(b[1 : 1+b[0]]), string(b[1+b[0]:])}}
+	return answer{err: decodeRefusal(body)}
 }
 
 // serveCalls answers a peer's calls, each on a goroutine, until it hangs up.
@@ -232,20 +235,8 @@ func (l *Link) serveCalls(conn net.Conn, from string) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { w.run(done) })
-	room := make(chan struct{}, maxServing)
-	r := bufio.NewReaderSize(conn, 64<<10)
 	ctx, cancel := context.WithCancel(l.running)
-	for {
-		b, err := readFrame(r)
-		if err != nil || len(b) < 9 {
-			break
-		}
-		room <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-room }()
-			l.serveCall(ctx, w, from, b)
-		})
-	}
+	l.readCalls(ctx, conn, w, from, &wg)
 	cancel()
 	close(done)
 	w.close()
@@ -253,26 +244,55 @@ func (l *Link) serveCalls(conn net.Conn, from string) {
 	wg.Wait()
 }
 
-func (l *Link) serveCall(ctx context.Context, w *writer, from string, b []byte) {
-	id, method := binary.LittleEndian.Uint64(b), b[8]
-	h := l.handler(method)
-	if h == nil {
-		_ = w.add(id, statusFailed, encodeRefusal(&RemoteError{"bad_request", fmt.Sprintf("method %d is not known to this node", method)}))
-		return
+func (l *Link) readCalls(ctx context.Context, conn net.Conn, w *writer, from string, wg *sync.WaitGroup) {
+	room := make(chan struct{}, maxServing)
+	r := bufio.NewReaderSize(conn, readBuffer)
+	for {
+		frame, err := readFrame(r, nil)
+		if err != nil {
+			return
+		}
+		id, method, body, ok := decodeCall(frame)
+		if !ok {
+			return
+		}
+		if id == pingID {
+			_ = w.add(pingID, statusOK, nil)
+			continue
+		}
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			l.serveCall(ctx, w, id, method, from, body)
+		})
 	}
-	body, err := h(ctx, from, b[9:])
-	if err == nil {
-		_ = w.add(id, statusOK, body) // a peer that hung up needs no answer
-		return
-	}
-	refusal, ok := errors.AsType[*RemoteError](err)
-	if !ok {
-		refusal = &RemoteError{"internal", err.Error()}
-	}
-	_ = w.add(id, statusFailed, encodeRefusal(refusal))
 }
 
-func encodeRefusal(e *RemoteError) []byte {
-	code, text := e.Code[:min(len(e.Code), 255)], e.Text[:min(len(e.Text), maxErrorBytes)]
-	return append(append([]byte{byte(len(code))}, code...), text...)
+func (l *Link) serveCall(ctx context.Context, w *writer, id uint64, method uint8, from string, req []byte) {
+	status, body := l.answer(ctx, method, from, req)
+	if err := w.add(id, status, body); err != nil {
+		_ = w.conn.Close() // a caller must not wait for an answer that was dropped
+	}
+}
+
+func (l *Link) answer(ctx context.Context, method uint8, from string, req []byte) (status byte, body []byte) {
+	h := l.handler(method)
+	if h == nil {
+		return statusFailed, appendRefusal(nil, &RemoteError{codeBadRequest, fmt.Sprintf("method %d is not known to this node", method)})
+	}
+	body, err := h(ctx, from, req)
+	if err == nil && len(body) > maxFrameBytes-callHead {
+		err = &RemoteError{codeTooLarge, fmt.Sprintf("an answer of %d bytes, at most %d", len(body), maxFrameBytes-callHead)}
+	}
+	if err != nil {
+		return statusFailed, appendRefusal(nil, refusalOf(err))
+	}
+	return statusOK, body
+}
+
+func refusalOf(err error) *RemoteError {
+	if refusal, ok := errors.AsType[*RemoteError](err); ok {
+		return refusal
+	}
+	return &RemoteError{codeInternal, err.Error()}
 }

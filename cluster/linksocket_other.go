@@ -1,0 +1,9 @@
+//go:build !linux
+
+package cluster
+
+import "net"
+
+// limitSilence does nothing where the socket option does not exist: calls have
+// their pings, and writes their deadline.
+func limitSilence(*net.TCPConn) error { return nil }
