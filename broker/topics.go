@@ -37,6 +37,9 @@ func (b *Broker) Topic(ctx context.Context, name string) (protocol.TopicInfo, er
 		return protocol.TopicInfo{}, protocol.NoSuchTopic.Errorf("there is no topic %s; it begins with its first event", name)
 	}
 	info := found[0]
+	if leader, known := b.Leader(id); known {
+		info.Leader = catalog.Nodes[leader].Name
+	}
 	if policy, ok := catalog.Policy(name); ok {
 		info.Policy = &policy
 	}

@@ -27,6 +27,8 @@ func TestARealTextReachesEveryReaderOverTheDeathOfALeader(t *testing.T) {
 	text := goSource(t, mainTextLines)
 	lines := bytes.Count(text, []byte("\n"))
 	nodes := startCluster(t, 3)
+	// The text is longer than what a topic keeps by default, and a poll every second must not miss any of it.
+	nodes[2].put("/v1/policies/go.source", `{"max_events":1000000}`)
 
 	var halfway atomic.Bool
 	reached := make(chan struct{})
@@ -82,6 +84,7 @@ func leaderOf(t testing.TB, nodes []*process, topic string) *process {
 type reader struct {
 	t      testing.TB
 	via    string
+	count  int
 	done   chan struct{}
 	text   bytes.Buffer // payloads, a line break behind each; read after done
 	err    error
@@ -92,7 +95,7 @@ type reader struct {
 // of each event.
 func startReader(t testing.TB, via, servers string, count int, progress func(offset uint64)) *reader {
 	t.Helper()
-	r := &reader{t: t, via: via, done: make(chan struct{})}
+	r := &reader{t: t, via: via, count: count, done: make(chan struct{})}
 	cmd := exec.Command(binary, "subscribe", "go.source", "--via", via, "--after", "earliest", "--server", servers, "-o", "ndjson", "--count", strconv.Itoa(count))
 	cmd.Stderr = &r.stderr
 	out, err := cmd.StdoutPipe()
@@ -109,6 +112,7 @@ func startReader(t testing.TB, via, servers string, count int, progress func(off
 	go func() {
 		defer close(r.done)
 		r.follow(out, progress)
+		_ = cmd.Process.Kill() // it may have more to say than was read
 		_ = cmd.Wait()
 	}()
 	return r
@@ -127,12 +131,15 @@ func (r *reader) follow(out io.Reader, progress func(uint64)) {
 		}
 		event, err := v.Event()
 		if err != nil || v.Offset != want {
-			r.t.Errorf("reader over %s: got %s (%v), want offset %d", r.via, line, err, want)
+			r.t.Errorf("reader over %s: got %.300s (%v), want offset %d", r.via, line, err, want)
 			return
 		}
 		r.text.Write(event.Data)
 		r.text.WriteByte('\n')
 		progress(v.Offset)
+		if want == uint64(r.count) {
+			return
+		}
 	}
 }
 

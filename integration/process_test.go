@@ -235,6 +235,24 @@ func (p *process) publish(topic, data string, header ...string) (int, protocol.P
 	return resp.StatusCode, answer
 }
 
+// put sets a resource.
+func (p *process) put(path, body string) {
+	p.t.Helper()
+	req, err := http.NewRequest("PUT", p.url(path), strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := httpClient.Do(req)
+	if err != nil {
+		p.t.Fatalf("PUT %s at %s: %v", path, p.name, err)
+	}
+	defer resp.Body.Close()
+	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode >= 300 {
+		p.t.Fatalf("PUT %s at %s: %s: %s", path, p.name, resp.Status, answer)
+	}
+}
+
 // page polls once.
 func (p *process) page(query string) protocol.Page {
 	p.t.Helper()
