@@ -200,8 +200,8 @@ func TestHTTP2IsServedWithoutTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	b := make([]byte, 300)
-	n, err := io.ReadAtLeast(resp.Body, b, 100)
+	b := make([]byte, 64)
+	n, err := io.ReadAtLeast(resp.Body, b, 10)
 	if resp.ProtoMajor != 2 || err != nil || !strings.HasPrefix(string(b[:n]), "retry: ") {
 		t.Errorf("got %s %q (%v), want a stream over HTTP/2", resp.Proto, b[:n], err)
 	}

@@ -1,0 +1,311 @@
+// pushd.js: publish and subscribe from browsers, Node 18+, Deno and Bun. No dependencies.
+//
+//   import { Client } from "/pushd.js";
+//   const client = new Client({ url: "http://127.0.0.1:7340" });
+//   await client.publish("chat.lobby", { hello: "world" });
+//   const sub = client.subscribe(["chat.**"], { via: "ws", onEvent: (e) => console.log(e.topic, e.data) });
+//   sub.close();
+//
+// A subscription has one cursor on every transport ("ws", "sse", "longpoll",
+// "poll"): it moves past an event after onEvent has returned for it, and every
+// reconnect goes on right behind it. What is gone for good reaches onGap.
+
+/** What the server refused: code is stable, see the API's list of codes. */
+export class PushdError extends Error {
+  constructor(code, message, status = 0, retryAfterMs = 0) {
+    super(message);
+    this.name = "PushdError";
+    this.code = code;
+    this.status = status;
+    this.retryAfterMs = retryAfterMs;
+  }
+
+  /** Whether the same request may succeed later. */
+  get temporary() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+  }
+}
+
+const SUBPROTOCOL = "pushd.v1.json";
+const FIRST_WAIT_MS = 250;
+const LONGEST_WAIT_MS = 15000;
+const STALE_MS = 40000; // silence on a stream that means it is dead: heartbeats come every 15 s
+
+export class Client {
+  /**
+   * @param {object} o
+   * @param {string|string[]} [o.url] one or several nodes; the page's own by default
+   * @param {typeof fetch} [o.fetch] @param {typeof WebSocket} [o.WebSocket]
+   */
+  constructor({ url = globalThis.location?.origin, fetch: f, WebSocket: W } = {}) {
+    this.nodes = (Array.isArray(url) ? url : String(url).split(",")).map((u) => u.trim().replace(/\/+$/, ""));
+    this.fetch = f ?? ((...args) => globalThis.fetch(...args));
+    this.WebSocket = W ?? globalThis.WebSocket;
+    this.at = 0;
+  }
+
+  /** The node in use; next() moves on to another. */
+  get base() { return this.nodes[this.at % this.nodes.length]; }
+  next() { this.at++; }
+
+  /**
+   * Publishes one event and returns {topic, offset, epoch, id, time, cursor, duplicate}.
+   * Strings are text, Uint8Array and ArrayBuffer are binary, everything else is JSON.
+   * It carries an id, so that trying again after a failure stores it once.
+   */
+  async publish(topic, data, { id = newID(), type, contentType, headers = {}, ack, ifMatch, tries = 5 } = {}) {
+    const [body, guessed] = encode(data);
+    const h = { "Content-Type": contentType ?? guessed, "Pushd-Event-Id": id };
+    if (type) h["Pushd-Event-Type"] = type;
+    if (ack) h["Pushd-Ack"] = ack;
+    if (ifMatch !== undefined) h["If-Match"] = `"${ifMatch}"`;
+    for (const [name, value] of Object.entries(headers)) h["Pushd-Header-" + name] = value;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const r = await this.request(`/v1/topics/${encodeURIComponent(topic)}/events`, { method: "POST", headers: h, body });
+        return await r.json();
+      } catch (err) {
+        if (!err.temporary || attempt >= tries) throw err;
+        this.next();
+        await sleep(Math.max(err.retryAfterMs, backoff(attempt)));
+      }
+    }
+  }
+
+  /** Follows topics and patterns until close(); see Subscription. */
+  subscribe(topics, options = {}) {
+    return new Subscription(this, [].concat(topics), options);
+  }
+
+  /** One request to the node in use; answers that are no success are thrown. */
+  async request(path, init = {}) {
+    let r;
+    try {
+      r = await this.fetch(this.base + path, init);
+    } catch (err) {
+      if (init.signal?.aborted) throw err;
+      throw new PushdError("unreachable", `${this.base} does not answer: ${err.message}`);
+    }
+    if (r.ok || r.status === 304) return r;
+    const p = await r.json().catch(() => ({}));
+    throw new PushdError(p.code ?? "http_" + r.status, p.detail ?? r.statusText, r.status, p.retry_after_ms);
+  }
+}
+
+export class Subscription {
+  /**
+   * @param {object} o
+   * @param {"ws"|"sse"|"longpoll"|"poll"} [o.via] ws by default
+   * @param {string} [o.after] start: a cursor, latest (default), earliest, -N, @10m, @2006-01-02T15:04:05Z
+   * @param {(event) => void|Promise<void>} [o.onEvent] gets the envelope; one at a time, in order
+   * @param {(gap) => void} [o.onGap] @param {(state) => void} [o.onState] connecting, open or closed
+   * @param {(err) => void} [o.onError] every failure; temporary ones are tried again
+   * @param {number} [o.pollMs] pause of "poll", 2000 by default
+   */
+  constructor(client, topics, o) {
+    this.client = client;
+    this.topics = topics;
+    this.via = o.via ?? "ws";
+    this.cursor = o.after ?? "latest";
+    this.options = { pollMs: 2000, ...o };
+    this.aborter = new AbortController();
+    this.attempt = 0;
+    this.pauseMs = 0;
+    if (!this["follow_" + this.via]) throw new TypeError(`via: ${this.via} is not ws, sse, longpoll or poll`);
+    this.done = this.run();
+  }
+
+  /** Ends the subscription; cursor stays where it was. */
+  close() { this.aborter.abort(); }
+  get closed() { return this.aborter.signal.aborted; }
+
+  async run() {
+    while (!this.closed) {
+      this.options.onState?.("connecting");
+      this.pauseMs = 0;
+      try {
+        await this["follow_" + this.via]();
+      } catch (err) {
+        if (this.closed) break;
+        this.options.onError?.(err);
+        if (err instanceof PushdError && !err.temporary) break;
+        this.pauseMs = Math.max(this.pauseMs, err.retryAfterMs ?? 0, backoff(++this.attempt));
+        this.client.next();
+      }
+      if (!this.closed) await sleep(this.pauseMs || backoff(1), this.aborter.signal);
+    }
+    this.aborter.abort();
+    this.options.onState?.("closed");
+  }
+
+  path(more = {}) {
+    const q = new URLSearchParams();
+    for (const t of this.topics) q.append("topic", t);
+    for (const [k, v] of Object.entries({ after: this.cursor, ...more })) q.set(k, v);
+    return "/v1/events?" + q;
+  }
+
+  opened() {
+    this.attempt = 0;
+    this.options.onState?.("open");
+  }
+
+  async give(event) {
+    await this.options.onEvent?.(event);
+    if (event.cursor) this.cursor = event.cursor;
+  }
+
+  async follow_poll() {
+    for (let first = true; !this.closed; first = false) {
+      const page = await this.page({});
+      if (first) this.opened();
+      if (page.up_to_date) await sleep(this.options.pollMs, this.aborter.signal);
+    }
+  }
+
+  async follow_longpoll() {
+    for (let first = true; !this.closed; first = false) {
+      // The first answer comes at once: it turns "latest" into a cursor.
+      await this.page(first ? {} : { wait: "25s" });
+      if (first) this.opened();
+    }
+  }
+
+  async page(more) {
+    const r = await this.client.request(this.path(more), { signal: this.aborter.signal, headers: { Accept: "application/json" } });
+    const page = await r.json();
+    for (const gap of page.gaps ?? []) this.options.onGap?.(gap);
+    for (const event of page.events) {
+      if (this.closed) return page;
+      await this.give(event);
+    }
+    this.cursor = page.cursor;
+    return page;
+  }
+
+  async follow_sse() {
+    const stream = new AbortController();
+    const stop = () => stream.abort();
+    this.aborter.signal.addEventListener("abort", stop);
+    let timer;
+    const alive = () => { clearTimeout(timer); timer = setTimeout(stop, STALE_MS); };
+    try {
+      alive();
+      const r = await this.client.request(this.path({ envelope: "1" }), { signal: stream.signal, headers: { Accept: "text/event-stream" } });
+      if (r.status === 204) return this.close();
+      this.opened();
+      for await (const block of sseBlocks(r.body, alive)) {
+        if (this.closed) return;
+        await this.block(block);
+      }
+    } catch (err) {
+      if (stream.signal.aborted && !this.closed) throw new PushdError("unreachable", "the stream fell silent");
+      throw err instanceof PushdError || this.closed ? err : new PushdError("unreachable", "the stream broke: " + err.message);
+    } finally {
+      clearTimeout(timer);
+      this.aborter.signal.removeEventListener("abort", stop);
+    }
+  }
+
+  async block({ id, event, data, retry }) {
+    if (retry !== undefined) this.pauseMs = retry;
+    switch (data === undefined ? "" : event) {
+      case "": break;
+      case "pushd.gap": this.options.onGap?.(JSON.parse(data)); break;
+      case "pushd.drain": this.client.next(); break;
+      case "pushd.error": { const p = JSON.parse(data); throw new PushdError(p.code, p.detail, p.status, p.retry_after_ms); }
+      default: await this.give(JSON.parse(data));
+    }
+    if (id) this.cursor = id;
+  }
+
+  follow_ws() {
+    return new Promise((resolve, reject) => {
+      const ws = new this.client.WebSocket(this.client.base.replace(/^http/, "ws") + this.path(), SUBPROTOCOL);
+      const stop = () => ws.close(1000);
+      let work = Promise.resolve(); // messages are handled one at a time, in order
+      let failure;
+      this.aborter.signal.addEventListener("abort", stop);
+      ws.onopen = () => { if (this.closed) stop(); };
+      ws.onmessage = (m) => {
+        work = work.then(async () => { if (!failure && !this.closed) await this.push(JSON.parse(m.data)); })
+          .catch((err) => { failure ??= err; ws.close(); });
+      };
+      ws.onclose = (c) => work.then(() => {
+        this.aborter.signal.removeEventListener("abort", stop);
+        if (failure) return reject(failure);
+        if (this.closed || c.code === 1000 || c.code === 1012) return resolve();
+        const forGood = c.code >= 3500 && c.code < 4000;
+        reject(new PushdError(forGood ? "closed" : "unreachable", `the connection was closed (${c.code} ${c.reason})`, forGood ? 400 : 0));
+      });
+    });
+  }
+
+  async push(p) {
+    if (p.subscribed) {
+      this.opened();
+      this.cursor = p.subscribed.cursor;
+    } else if (p.event) {
+      await this.give(p.event);
+    } else if (p.gap) {
+      this.options.onGap?.(p.gap);
+    } else if (p.drain) {
+      this.pauseMs = p.drain.after_ms;
+      this.client.next();
+    } else if (p.error) {
+      throw new PushdError(p.error.code, p.error.message, p.error.retry_after_ms ? 503 : 400, p.error.retry_after_ms);
+    }
+  }
+}
+
+/** Splits a byte stream into SSE blocks {id, event, data, retry}. */
+export async function* sseBlocks(body, alive = () => {}) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "", block = { event: "" };
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    alive();
+    const lines = (rest + value).split("\n"); // pushd ends lines with LF
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line === "") {
+        if (block.event === "" && block.data !== undefined) block.event = "message";
+        yield block;
+        block = { event: "" };
+        continue;
+      }
+      const colon = line.indexOf(":");
+      if (colon === 0) continue;
+      const name = colon < 0 ? line : line.slice(0, colon);
+      const text = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      if (name === "data") block.data = block.data === undefined ? text : block.data + "\n" + text;
+      else if (name === "retry") block.retry = Number(text);
+      else if (name === "id" || name === "event") block[name] = text;
+    }
+  }
+}
+
+function encode(data) {
+  if (typeof data === "string") return [data, "text/plain"];
+  if (data instanceof ArrayBuffer || ArrayBuffer.isView(data)) return [data, "application/octet-stream"];
+  return [JSON.stringify(data), "application/json"];
+}
+
+function newID() {
+  const b = crypto.getRandomValues(new Uint8Array(16)); // randomUUID exists in secure contexts only
+  return Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
+}
+
+/** Doubles up to the longest wait; full jitter keeps clients of a fallen node apart. */
+function backoff(attempt) {
+  return Math.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** attempt);
+}
+
+function sleep(ms, signal) {
+  return new Promise((resolve) => {
+    const done = () => { clearTimeout(timer); signal?.removeEventListener("abort", done); resolve(); };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", done);
+  });
+}
