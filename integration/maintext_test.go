@@ -178,3 +178,12 @@ func goSource(t testing.TB, n int) []byte {
 	}
 	return text.Bytes()
 }
+
+// envelope decodes one line of output.
+func envelope(t testing.TB, line string) (v protocol.Envelope) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(line), &v); err != nil {
+		t.Fatalf("got %q, want an envelope: %v", line, err)
+	}
+	return v
+}

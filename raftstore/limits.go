@@ -4,13 +4,13 @@ import "time"
 
 // Limits. Sizes are bytes.
 const (
-	// MaxEntryBytes bounds the data of one entry.
-	MaxEntryBytes = 512 << 10
+	// MaxEntryBytes bounds the data of one entry: an event of 1 MiB, with room for what surrounds it.
+	MaxEntryBytes = 2 << 20
 
 	// MaxGroups bounds the open groups of a node, and with them the size of the state frame of a segment.
 	MaxGroups = 1024
 
-	maxAppendEntries  = 64                                         // entries of one AppendEntries
+	maxAppendEntries  = 16                                         // entries of one AppendEntries
 	maxPeerFrameBytes = maxAppendEntries*(MaxEntryBytes+64) + 4096 // one frame on a peer connection
 	maxPeerQueueBytes = 2 * maxPeerFrameBytes                      // bytes waiting to be written to one peer connection
 	maxGroupInbox     = 256                                        // requests waiting for one group
