@@ -325,11 +325,23 @@ func (c *wsClient) frame(f ws.Frame) {
 
 func (c *wsClient) read() ws.Frame {
 	c.t.Helper()
-	f, err := ws.ReadFrame(c.in)
+	f, err := c.next()
 	if err != nil {
 		c.t.Fatalf("read frame: %v", err)
 	}
 	return f
+}
+
+func (c *wsClient) next() (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(c.in); err != nil {
+		return f, err
+	}
+	if f.Header.Length > 1<<20 {
+		return f, fmt.Errorf("the server sent a frame of %d bytes", f.Header.Length)
+	}
+	f.Payload = make([]byte, f.Header.Length)
+	_, err = io.ReadFull(c.in, f.Payload)
+	return f, err
 }
 
 // push reads the next text frame as a push.
@@ -370,7 +382,7 @@ func (c *wsClient) wantClose(code protocol.CloseCode) string {
 
 func (c *wsClient) wantEOF() {
 	c.t.Helper()
-	if _, err := ws.ReadFrame(c.in); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.next(); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		c.t.Errorf("got %v, want the connection's end", err)
 	}
 }

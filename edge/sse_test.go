@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -160,20 +161,22 @@ func TestADrainTellsStreamsWhenToComeBack(t *testing.T) {
 }
 
 // silent is a reader whose position moves without an event.
-type silent struct{ at string }
+type silent struct{ at atomic.Pointer[string] }
 
 func (s *silent) Pull(int) (broker.Batch, error) {
-	return broker.Batch{UpToDate: true, Cursor: s.at}, nil
+	return broker.Batch{UpToDate: true, Cursor: s.Cursor()}, nil
 }
 func (*silent) Arm(func()) bool              { return true }
-func (s *silent) Cursor() string             { return s.at }
+func (s *silent) Cursor() string             { return *s.at.Load() }
+func (s *silent) move(cursor string)         { s.at.Store(&cursor) }
 func (*silent) Close()                       {}
 func (*silent) Settle(context.Context) error { return nil }
 func (*silent) Done() bool                   { return false }
 
 func TestHeartbeatsShowAPositionThatMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &silent{at: "C1"}
+		r := &silent{}
+		r.move("C1")
 		s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
 		w := &recorder{wrote: make(chan string, 10), header: http.Header{}}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -190,7 +193,7 @@ func TestHeartbeatsShowAPositionThatMoved(t *testing.T) {
 		if got := <-w.wrote; got != ": \n\n" {
 			t.Errorf("heartbeat: got %q, want a comment alone", got)
 		}
-		r.at = "C2"
+		r.move("C2")
 		if got := <-w.wrote; got != ": \n\nid: C2\n\n" {
 			t.Errorf("heartbeat: got %q, want the new position, too", got)
 		}
