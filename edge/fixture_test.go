@@ -41,6 +41,7 @@ func (l *memoryLog) Propose(_ context.Context, entry []byte) (any, error) {
 func (*memoryLog) Leader() (string, bool) { return "self", true }
 func (*memoryLog) IsLeader() bool         { return true }
 func (*memoryLog) Voter() bool            { return true }
+func (*memoryLog) Current() bool          { return true }
 
 // site is a server on a real socket, in front of a real broker of one node.
 type site struct {
