@@ -30,8 +30,8 @@ type Log interface {
 	Propose(ctx context.Context, entry []byte) (any, error)
 	Leader() (node string, known bool)
 	IsLeader() bool
-	// Voter says whether this replica has caught up and counts.
-	Voter() bool
+	// Current says whether readers may be served from this replica: it has caught up since it was opened.
+	Current() bool
 }
 
 // Peers reaches the brokers of other nodes.
@@ -198,7 +198,7 @@ func (b *Broker) logOf(id uint16) Log {
 func (b *Broker) local(id uint16) *Partition {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if log := b.logs[id]; log == nil || !log.Voter() {
+	if log := b.logs[id]; log == nil || !log.Current() {
 		return nil
 	}
 	return b.partitions[id]

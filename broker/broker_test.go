@@ -35,7 +35,7 @@ func (l *memoryLog) Propose(_ context.Context, entry []byte) (any, error) {
 
 func (l *memoryLog) Leader() (string, bool) { return "self", !l.down }
 func (l *memoryLog) IsLeader() bool         { return !l.down }
-func (l *memoryLog) Voter() bool            { return true }
+func (l *memoryLog) Current() bool          { return true }
 
 // bench is a broker of one node with its logs.
 type fixture struct {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/raftstore"
@@ -18,23 +19,32 @@ const metaGroup = 0
 
 func groupOf(partition uint16) uint16 { return partition + 1 }
 
+// replica is an open partition group of this node.
+type replica struct {
+	*raftstore.Group
+	self string
+	// current says that the replica has had all that its leader had at some time after it was opened: before, what
+	// it holds may be hours old, and readers are served from another node.
+	current atomic.Bool
+}
+
 // groups are the open partition groups of this node, by partition.
 type groups struct {
 	mu   sync.Mutex // guards open
-	open map[uint16]*raftstore.Group
+	open map[uint16]*replica
 }
 
-func (g *groups) get(partition uint16) (*raftstore.Group, bool) {
+func (g *groups) get(partition uint16) (*replica, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	group, ok := g.open[partition]
-	return group, ok
+	r, ok := g.open[partition]
+	return r, ok
 }
 
-func (g *groups) put(partition uint16, group *raftstore.Group) {
+func (g *groups) put(partition uint16, r *replica) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.open[partition] = group
+	g.open[partition] = r
 }
 
 func (g *groups) delete(partition uint16) {
@@ -50,14 +60,23 @@ func (g *groups) ids() []uint16 {
 	return slices.Sorted(maps.Keys(g.open))
 }
 
-// groupLog is a Raft group as the broker sees a log.
-type groupLog struct {
-	*raftstore.Group
-	self string
+// stale lists the partitions whose replicas are not known to be current.
+func (g *groups) stale() (list []uint16) {
+	for _, p := range g.ids() {
+		if r, ok := g.get(p); ok && !r.current.Load() {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
-func (l groupLog) Propose(ctx context.Context, entry []byte) (any, error) {
-	result, err := l.Group.Propose(ctx, entry)
+// Propose gives the group's errors the broker's meaning.
+func (r *replica) Propose(ctx context.Context, entry []byte) (any, error) {
+	return propose(ctx, r.Group, entry)
+}
+
+func propose(ctx context.Context, g *raftstore.Group, entry []byte) (any, error) {
+	result, err := g.Propose(ctx, entry)
 	switch {
 	case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrClosed):
 		return nil, fmt.Errorf("%w: %w", broker.ErrNotLeader, err)
@@ -67,11 +86,15 @@ func (l groupLog) Propose(ctx context.Context, entry []byte) (any, error) {
 	return result, err
 }
 
-// Voter says whether this replica has caught up and been given a vote.
-func (l groupLog) Voter() bool {
-	for _, r := range l.Replicas() {
-		if r.NodeID == l.self {
-			return r.Voter
+// Current says whether readers may be served from here: the replica has a vote,
+// and has caught up since it was opened.
+func (r *replica) Current() bool {
+	if !r.current.Load() {
+		return false
+	}
+	for _, other := range r.Replicas() {
+		if other.NodeID == r.self {
+			return other.Voter
 		}
 	}
 	return false

@@ -91,7 +91,7 @@ func (n *Node) propose(ctx context.Context, what string, command broker.MetaComm
 }
 
 func (n *Node) proposeHere(ctx context.Context, entry []byte) error {
-	result, err := groupLog{n.metaGroup, n.home.NodeID}.Propose(ctx, entry)
+	result, err := propose(ctx, n.metaGroup, entry)
 	if refused, ok := result.(error); ok && err == nil {
 		return refused
 	}

@@ -11,6 +11,7 @@ const (
 	metaVoters        = 5 // more voters slow every catalog change and add no safety worth it
 
 	reconcilePeriod = 500 * time.Millisecond // between passes when nothing calls for one
+	catchUpPeriod   = 20 * time.Millisecond  // the same while replicas of this node catch up
 	changeTimeout   = 5 * time.Second        // one change to a group's replicas or to the catalog
 	transferPeriod  = time.Second            // between two hand-overs of leaders by preference
 	caughtUpWithin  = 2 * time.Second        // a learner that answered so long ago is not promoted

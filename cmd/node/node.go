@@ -52,7 +52,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, home: home, fatal: make(chan error, 1), groups: groups{open: map[uint16]*raftstore.Group{}}}
+	n := &Node{cfg: cfg, log: cfg.Log, home: home, fatal: make(chan error, 1), groups: groups{open: map[uint16]*replica{}}}
 	run, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	if err := n.open(ctx, run); err != nil {
@@ -178,6 +178,9 @@ func (n *Node) Ready() error {
 			return fmt.Errorf("partition %d has no leader just now", p)
 		}
 	}
+	if stale := n.groups.stale(); len(stale) > 0 {
+		return fmt.Errorf("%d replicas of this node still catch up", len(stale))
+	}
 	return nil
 }
 
@@ -251,7 +254,7 @@ func (n *Node) handOver(ctx context.Context) {
 	led := []*raftstore.Group{n.metaGroup}
 	for _, p := range n.groups.ids() {
 		if g, ok := n.groups.get(p); ok {
-			led = append(led, g)
+			led = append(led, g.Group)
 		}
 	}
 	var wg sync.WaitGroup

@@ -20,9 +20,13 @@ func (n *Node) reconcile(ctx context.Context) {
 			n.leadMeta(ctx)
 		}
 		for _, p := range n.groups.ids() {
-			if g, ok := n.groups.get(p); ok && g.IsLeader() {
-				n.leadPartition(ctx, p, g)
+			if r, ok := n.groups.get(p); ok && r.IsLeader() {
+				n.leadPartition(ctx, p, r.Group)
 			}
+		}
+		tick.Reset(reconcilePeriod)
+		if n.catchUp(ctx) {
+			tick.Reset(catchUpPeriod)
 		}
 		select {
 		case <-ctx.Done():
@@ -66,8 +70,9 @@ func (n *Node) openPartition(p uint16) error {
 	if err != nil {
 		return err
 	}
-	n.groups.put(p, g)
-	n.broker.OpenPartition(p, groupLog{g, n.home.NodeID})
+	r := &replica{Group: g, self: n.home.NodeID}
+	n.groups.put(p, r)
+	n.broker.OpenPartition(p, r)
 	return nil
 }
 
@@ -81,6 +86,47 @@ func (n *Node) noteFounded(partitions int) {
 	if err := n.home.save(); err != nil {
 		n.fail(err)
 	}
+}
+
+// catchUp looks which replicas have all that their leaders have by now, and says
+// whether some still lack it.
+func (n *Node) catchUp(ctx context.Context) (lacking bool) {
+	stale := n.groups.stale()
+	if len(stale) == 0 {
+		return false
+	}
+	var others []report
+	for _, p := range stale {
+		r, ok := n.groups.get(p)
+		if !ok {
+			continue
+		}
+		if r.IsLeader() {
+			ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+			r.current.Store(r.Barrier(ctx) == nil)
+			cancel()
+		} else if leader, known := r.Leader(); known {
+			if others == nil {
+				others = n.reports(ctx)
+			}
+			position, led := positionAt(others, leader, groupOf(p))
+			r.current.Store(led && n.broker.Position(p) >= position)
+		}
+		lacking = lacking || !r.current.Load()
+	}
+	return lacking
+}
+
+// positionAt is how far a node is that says itself that it leads the group.
+func positionAt(reports []report, node string, group uint16) (position uint64, led bool) {
+	for _, r := range reports {
+		for _, g := range r.Groups {
+			if r.Node == node && g.Group == group && g.Leader == node {
+				return g.Position, true
+			}
+		}
+	}
+	return 0, false
 }
 
 // dropPartition forgets a replica that its leader removed.

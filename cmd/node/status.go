@@ -38,7 +38,7 @@ func (n *Node) report() report {
 	r.Groups = append(r.Groups, describe(n.metaGroup, n.home.NodeID, n.metaGroup.Applied()))
 	for _, p := range n.groups.ids() {
 		if g, ok := n.groups.get(p); ok {
-			r.Groups = append(r.Groups, describe(g, n.home.NodeID, n.broker.Position(p)))
+			r.Groups = append(r.Groups, describe(g.Group, n.home.NodeID, n.broker.Position(p)))
 		}
 	}
 	return r
