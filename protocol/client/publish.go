@@ -120,19 +120,25 @@ func (c *Client) batch(ctx context.Context, lines [][]byte) ([]protocol.PublishR
 
 // envelopeLine is a message as a line of JSON.
 func envelopeLine(m *Message) []byte {
-	e := protocol.Event{Topic: m.Topic, ID: m.ID, Type: m.Type, ContentType: m.ContentType, Data: m.Data}
-	line := protocol.AppendString([]byte(`{"topic":`), e.Topic)
-	line = protocol.AppendString(append(line, `,"id":`...), e.ID)
-	if e.Type != "" {
-		line = protocol.AppendString(append(line, `,"type":`...), e.Type)
+	line := protocol.AppendString([]byte(`{"id":`), m.ID)
+	return append(appendMessage(append(line, ','), m), '}')
+}
+
+// appendMessage writes a message's fields but its id, which envelopes and
+// commands call by different names.
+func appendMessage(dst []byte, m *Message) []byte {
+	e := protocol.Event{ContentType: m.ContentType, Data: m.Data}
+	dst = protocol.AppendString(append(dst, `"topic":`...), m.Topic)
+	if m.Type != "" {
+		dst = protocol.AppendString(append(dst, `,"type":`...), m.Type)
 	}
-	if e.ContentType != "" {
-		line = protocol.AppendString(append(line, `,"content_type":`...), e.ContentType)
+	if m.ContentType != "" {
+		dst = protocol.AppendString(append(dst, `,"content_type":`...), m.ContentType)
 	}
 	if len(m.Headers) > 0 {
 		if headers, err := json.Marshal(m.Headers); err == nil {
-			line = append(append(line, `,"headers":`...), headers...)
+			dst = append(append(dst, `,"headers":`...), headers...)
 		}
 	}
-	return append(protocol.AppendData(line, &e), '}')
+	return protocol.AppendData(dst, &e)
 }
