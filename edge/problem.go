@@ -48,10 +48,8 @@ func writeProblem(w http.ResponseWriter, err error) {
 	writeBody(w, status, "application/problem+json", protocol.AppendProblem(nil, &e))
 }
 
-// writeBody answers with a whole body. A client that does not take it within
-// answerTimeout loses its connection.
+// writeBody answers with a whole body.
 func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
-	limitWrite(w)
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -70,10 +68,14 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// limitWrite starts the time for writing an answer. A writer without deadlines
-// is one of a test.
-func limitWrite(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+// limitWrite says how long the client may take over what is written from now
+// on, 0 for ever. A writer without deadlines is one of a test.
+func limitWrite(w http.ResponseWriter, d time.Duration) {
+	var at time.Time
+	if d > 0 {
+		at = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(at)
 }
 
 // clip shows untrusted text in an error.

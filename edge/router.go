@@ -144,8 +144,11 @@ type tracker struct {
 	written bool
 }
 
+// WriteHeader gives the answer its time. It has to be set anew for each: a
+// connection keeps the deadline of the answer before.
 func (t *tracker) WriteHeader(status int) {
 	t.written = true
+	limitWrite(t.ResponseWriter, answerTimeout)
 	t.ResponseWriter.WriteHeader(status)
 }
 

@@ -45,12 +45,13 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 	h.Set("X-Accel-Buffering", "no")
 	h.Set("Pushd-Cursor", st.follower.cursor)
 	w.WriteHeader(http.StatusOK)
+	limitWrite(w, 0) // a slow reader is not cut
 	if r.Method == http.MethodHead {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.draining, func() { st.unblock() })()
+	defer context.AfterFunc(s.draining, st.unblock)()
 	st.run(ctx)
 	return nil
 }
@@ -70,7 +71,7 @@ func resumeSSE(r *http.Request, q *query) (err error) {
 
 // unblock lets a write to a client that takes nothing end soon.
 func (st *sseStream) unblock() {
-	_ = st.control.SetWriteDeadline(time.Now().Add(closeTimeout)) // else the write ends with the connection
+	limitWrite(st.w, closeTimeout)
 }
 
 func (st *sseStream) run(ctx context.Context) {

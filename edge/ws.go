@@ -3,8 +3,10 @@ package edge
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -142,7 +144,10 @@ func (c *socket) begin(q *query) error {
 func (c *socket) run() {
 	defer c.conn.Close()
 	var writer sync.WaitGroup
-	writer.Go(c.write)
+	writer.Go(func() {
+		defer c.guard()
+		c.write()
+	})
 	defer context.AfterFunc(c.server.draining, func() {
 		c.session.drain()
 		c.cutSoon()
@@ -152,6 +157,15 @@ func (c *socket) run() {
 	c.session.end(code, reason)
 	c.cutSoon()
 	writer.Wait()
+}
+
+// guard makes a panic of the writing goroutine cost this connection only.
+func (c *socket) guard() {
+	if reason := recover(); reason != nil {
+		c.server.log.Error("websocket writer panicked", "err", fmt.Sprint(reason), "stack", string(debug.Stack()))
+		c.session.end(0, "")
+		_ = c.conn.Close()
+	}
 }
 
 // cutSoon bounds what is left to write.

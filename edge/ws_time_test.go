@@ -1,0 +1,78 @@
+package edge
+
+import (
+	"bufio"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
+)
+
+// pipeSocket is a WebSocket over a pipe, for time that a test can wait for.
+func pipeSocket(t *testing.T) *wsClient {
+	r := &silent{}
+	r.move("C")
+	s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+	here, there := net.Pipe()
+	c := &socket{server: s, conn: there, in: bufio.NewReader(there), wake: make(chan struct{}, 1)}
+	c.session = newSession(s, true, signaler(c.wake))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.run()
+		c.session.close()
+	}()
+	t.Cleanup(func() {
+		_ = here.Close()
+		<-done
+	})
+	return &wsClient{t: t, conn: here, in: here}
+}
+
+func TestAnUnansweredPingClosesAfterTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipeSocket(t)
+		began := time.Now()
+		if f := c.read(); f.Header.OpCode != ws.OpPing || time.Since(began) != 25*time.Second {
+			t.Errorf("got %v after %v, want a ping after 25 s", f.Header.OpCode, time.Since(began))
+		}
+		c.wantClose(protocol.CloseNoPong)
+		if d := time.Since(began); d != 35*time.Second {
+			t.Errorf("got the close after %v, want 35 s", d)
+		}
+	})
+}
+
+func TestAnAnsweredPingKeepsTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipeSocket(t)
+		began := time.Now()
+		for i := 1; i <= 4; i++ {
+			if f := c.read(); f.Header.OpCode != ws.OpPing {
+				t.Fatalf("got %v, want ping %d", f.Header.OpCode, i)
+			}
+			c.frame(ws.NewPongFrame(nil))
+		}
+		if d := time.Since(began); d != 100*time.Second {
+			t.Errorf("got the fourth ping after %v, want 100 s", d)
+		}
+	})
+}
+
+func TestAClientThatNeverClosesIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipeSocket(t)
+		c.send("junk")
+		c.wantClose(protocol.CloseBadRequest)
+		began := time.Now()
+		c.wantEOF()
+		if d := time.Since(began); d != closeTimeout {
+			t.Errorf("got the end after %v, want %v", d, closeTimeout)
+		}
+	})
+}
