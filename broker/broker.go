@@ -76,6 +76,7 @@ type Broker struct {
 	partitions map[uint16]*Partition
 	logs       map[uint16]Log
 	queues     map[uint16]*queue
+	batchers   map[uint16]*batcher
 
 	running context.Context // ends with Close; goroutines of ours hang on it
 	stop    context.CancelFunc
@@ -87,6 +88,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		self: o.Self, dir: o.Dir, peers: o.Peers, log: o.Log, tail: o.TailBytes, now: o.Now,
 		partitions: map[uint16]*Partition{}, logs: map[uint16]Log{}, queues: map[uint16]*queue{},
+		batchers: map[uint16]*batcher{},
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -138,7 +140,7 @@ func (b *Broker) Partition(id uint16) *Partition {
 func (b *Broker) OpenPartition(id uint16, log Log) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.logs[id] = log
+	b.logs[id], b.batchers[id] = log, &batcher{broker: b, log: log}
 }
 
 // ClosePartition forgets a replica that was taken from this node, with its
@@ -148,6 +150,7 @@ func (b *Broker) ClosePartition(id uint16) {
 	p := b.partitions[id]
 	delete(b.partitions, id)
 	delete(b.logs, id)
+	delete(b.batchers, id)
 	b.mu.Unlock()
 	if p == nil {
 		return
@@ -192,6 +195,16 @@ func (b *Broker) logOf(id uint16) Log {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.logs[id]
+}
+
+// leads gives the partition's batcher if this node leads it, else nil.
+func (b *Broker) leads(id uint16) *batcher {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if log := b.logs[id]; log == nil || !log.IsLeader() {
+		return nil
+	}
+	return b.batchers[id]
 }
 
 // local is the replica to read from, nil if there is none that has caught up.

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -146,13 +145,12 @@ func (q *queue) refuse(batch []*pending, err error) {
 // propose stores a batch: here if this node leads the partition, else at the
 // node that does.
 func (b *Broker) propose(ctx context.Context, partition uint16, batch []*pending) ([]stored, error) {
-	log := b.logOf(partition)
-	if log != nil && log.IsLeader() {
+	if here := b.leads(partition); here != nil {
 		proposals := make([]*proposal, len(batch))
 		for i, p := range batch {
 			proposals[i] = &p.proposal
 		}
-		return b.proposeHere(ctx, log, proposals)
+		return here.submit(ctx, proposals)
 	}
 	if b.peers == nil {
 		return nil, ErrNotLeader
@@ -175,26 +173,6 @@ func (b *Broker) propose(ctx context.Context, partition uint16, batch []*pending
 	return nil, err
 }
 
-func (b *Broker) proposeHere(ctx context.Context, log Log, proposals []*proposal) ([]stored, error) {
-	size := 32
-	for _, p := range proposals {
-		size += proposalSize(p)
-	}
-	entry := appendPublishHead(make([]byte, 0, size), b.now().UnixNano(), len(proposals))
-	for _, p := range proposals {
-		entry = appendProposal(entry, p)
-	}
-	result, err := log.Propose(ctx, entry)
-	if err != nil {
-		return nil, err
-	}
-	results, ok := result.([]stored)
-	if !ok || len(results) != len(proposals) {
-		return nil, fmt.Errorf("the partition answered %v", result)
-	}
-	return results, nil
-}
-
 // servePublish stores another node's batch, if this one leads.
 func (b *Broker) servePublish(ctx context.Context, req []byte) ([]byte, error) {
 	r := protocol.NewBinaryReader(req)
@@ -207,11 +185,11 @@ func (b *Broker) servePublish(ctx context.Context, req []byte) ([]byte, error) {
 	if r.Err() != nil {
 		return nil, protocol.BadRequest.Errorf("publish: %v", r.Err())
 	}
-	log := b.logOf(partition)
-	if log == nil || !log.IsLeader() {
+	here := b.leads(partition)
+	if here == nil {
 		return nil, ErrNotLeader
 	}
-	results, err := b.proposeHere(ctx, log, proposals)
+	results, err := here.submit(ctx, proposals)
 	if err != nil {
 		return nil, err
 	}

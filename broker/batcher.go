@@ -1,0 +1,106 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// batcher makes log entries at the partition's leader. One entry is under way
+// at a time; all that this node and others submit meanwhile goes into the next.
+// A submission is never split, so that it is stored as a whole or not at all.
+type batcher struct {
+	broker *Broker
+	log    Log
+
+	mu      sync.Mutex // guards what follows
+	waiting []*submission
+	busy    bool
+}
+
+// submission is what one node brings at a time.
+type submission struct {
+	proposals []*proposal
+	size      int           // about what they take in the log
+	done      chan struct{} // closed once results or err is there
+	results   []stored
+	err       error
+}
+
+// submit stores proposals and returns what became of each. ctx bounds the
+// waiting only.
+func (b *batcher) submit(ctx context.Context, proposals []*proposal) ([]stored, error) {
+	s := &submission{proposals: proposals, done: make(chan struct{})}
+	for _, p := range proposals {
+		s.size += proposalSize(p)
+	}
+	b.mu.Lock()
+	b.waiting = append(b.waiting, s)
+	if !b.busy {
+		b.busy = true
+		b.broker.spawn(b.run)
+	}
+	b.mu.Unlock()
+	select {
+	case <-s.done:
+		return s.results, s.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+	}
+}
+
+func (b *batcher) run() {
+	for batch := b.take(); len(batch) > 0; batch = b.take() {
+		b.propose(batch)
+		for _, s := range batch {
+			close(s.done)
+		}
+	}
+}
+
+// take cuts the next entry's submissions, and ends the run when there are none.
+func (b *batcher) take() []*submission {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, events, size := 0, 0, 0
+	for ; n < len(b.waiting); n++ {
+		events += len(b.waiting[n].proposals)
+		size += b.waiting[n].size
+		if n > 0 && (events > maxBatchEvents || size > maxBatchBytes) {
+			break
+		}
+	}
+	batch := b.waiting[:n:n]
+	b.waiting = b.waiting[n:]
+	if n == 0 {
+		b.busy, b.waiting = false, nil
+	}
+	return batch
+}
+
+// propose makes one entry and shares out its results.
+func (b *batcher) propose(batch []*submission) {
+	events, size := 0, 32
+	for _, s := range batch {
+		events += len(s.proposals)
+		size += s.size
+	}
+	entry := appendPublishHead(make([]byte, 0, size), b.broker.now().UnixNano(), events)
+	for _, s := range batch {
+		for _, p := range s.proposals {
+			entry = appendProposal(entry, p)
+		}
+	}
+	ctx, cancel := context.WithTimeout(b.broker.running, publishTimeout)
+	defer cancel()
+	result, err := b.log.Propose(ctx, entry)
+	results, ok := result.([]stored)
+	if err == nil && (!ok || len(results) != events) {
+		err = fmt.Errorf("the partition answered %v", result)
+	}
+	for _, s := range batch {
+		if s.err = err; err == nil {
+			s.results, results = results[:len(s.proposals):len(s.proposals)], results[len(s.proposals):]
+		}
+	}
+}
