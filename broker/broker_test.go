@@ -351,7 +351,7 @@ func TestEventsThatAreNeverStoredReachLiveReadersOnly(t *testing.T) {
 func TestARestoredReplicaGoesOnByteForByte(t *testing.T) {
 	f := newFixture(t, 1, protocol.Policy{Pattern: "a", MaxEvents: 5})
 	for i := range 20 {
-		_, _ = f.try(protocol.Publish{Event: protocol.Event{Topic: "a", ID: fmt.Sprint(i), Data: []byte(fmt.Sprint(i))}})
+		_, _ = f.try(protocol.Publish{Event: protocol.Event{Topic: "a", ID: fmt.Sprint(i), Data: fmt.Append(nil, i)}})
 		f.publish("b", "x")
 	}
 	log := f.logs[0]

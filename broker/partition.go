@@ -27,7 +27,6 @@ type Partition struct {
 	position uint64
 	index    uint64 // of the last log entry applied
 	time     int64  // of the last event
-	floor    uint64 // position acknowledged by this node, or named by a cursor
 	tail     tail
 	buried   []string                   // deleted topics, oldest first
 	waiting  map[*Subscription]struct{} // armed readers with patterns, or for the position alone

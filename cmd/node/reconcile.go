@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pushd/pushd/raftstore"
@@ -48,7 +49,7 @@ func (n *Node) followCatalog() {
 	n.broker.SetCatalog(catalog)
 	for id, replicas := range catalog.Partitions {
 		p := uint16(id)
-		if _, open := n.groups.get(p); open || !contains(replicas, n.home.NodeID) {
+		if _, open := n.groups.get(p); open || !slices.Contains(replicas, n.home.NodeID) {
 			continue
 		}
 		if err := n.openPartition(p); err != nil {
@@ -131,7 +132,7 @@ func positionAt(reports []report, node string, group uint16) (position uint64, l
 
 // dropPartition forgets a replica that its leader removed.
 func (n *Node) dropPartition(p uint16) error {
-	if catalog := n.meta.Catalog(); int(p) < len(catalog.Partitions) && contains(catalog.Partitions[p], n.home.NodeID) {
+	if catalog := n.meta.Catalog(); int(p) < len(catalog.Partitions) && slices.Contains(catalog.Partitions[p], n.home.NodeID) {
 		return nil // given back meanwhile
 	}
 	if _, open := n.groups.get(p); !open {
@@ -202,7 +203,7 @@ func (n *Node) removeOne(ctx context.Context, g *raftstore.Group, want []string)
 		}
 	}
 	for id := range voters {
-		if contains(want, id) {
+		if slices.Contains(want, id) {
 			continue
 		}
 		if id == n.home.NodeID {
@@ -276,13 +277,4 @@ func (n *Node) nodeName(id string) string {
 		return entry.Name
 	}
 	return id
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
