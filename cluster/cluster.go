@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +16,7 @@ import (
 
 // Errors that stop a node.
 var (
-	// ErrNameTaken says that another living node has this node's name.
+	// ErrNameTaken says that another node has this node's name.
 	ErrNameTaken = errors.New("node name is taken")
 	// ErrOtherCluster says that the node met a cluster that it does not belong to.
 	ErrOtherCluster = errors.New("the other node belongs to another cluster")
@@ -33,7 +31,7 @@ type Options struct {
 	ID, Name, ClusterID  string // ClusterID "": adopt that of the first member met
 	Role, Zone, Version  string
 	Started              time.Time
-	ClientAddr, PeerAddr string   // told to the others
+	ClientAddr, PeerAddr string   // told to the others; an unspecified host becomes the gossip address's
 	GossipAddr           string   // host:port to bind; port 0: any
 	Seeds                []string // gossip addresses of members; host names count as all their addresses
 	KnownPath            string   // file of last-known addresses; "": none
@@ -47,42 +45,37 @@ type Cluster struct {
 	log     *slog.Logger
 	list    *memberlist.Memberlist
 	events  eventQueue
-	fatal   chan error
+	fatal   chan error    // capacity 1
 	joined  chan struct{} // closed once another member was seen
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
-	self     Node
-	nodes    map[string]Node
-	died     map[string]time.Time
-	watchers map[chan struct{}]struct{}
-	refusal  error // why the last join was refused by ourselves
-	sawOther bool
+	mu        sync.Mutex // guards what follows
+	self      Node
+	nodes     map[string]Node      // the others, by id
+	died      map[string]time.Time // when those not alive went
+	known     map[string]string    // last-known gossip addresses, by id
+	watchers  map[chan struct{}]struct{}
+	reason    error     // why this node must stop; the first one counts
+	sawOther  bool      // since the start
+	contested time.Time // when members last held this node to be elsewhere
 }
 
 // Start begins to gossip and tries its seeds once. It fails where this node may
 // not be a member; that nobody answers is no failure: it keeps trying.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	run, stop := context.WithCancel(context.Background())
-	c := &Cluster{
-		options: o, log: o.Log, fatal: make(chan error, 1), joined: make(chan struct{}), stop: stop,
-		nodes: map[string]Node{}, died: map[string]time.Time{}, watchers: map[chan struct{}]struct{}{},
-		self: Node{
-			ID: o.ID, Name: o.Name, ClusterID: o.ClusterID, State: StateAlive, Role: o.Role, Zone: o.Zone,
-			Version: o.Version, ClientAddr: o.ClientAddr, PeerAddr: o.PeerAddr, Started: o.Started,
-		},
-	}
-	c.events.ready = make(chan struct{}, 1)
+	c := newCluster(o, stop)
 	if err := c.listen(); err != nil {
 		stop()
 		return nil, err
 	}
 	c.wg.Go(func() { c.workEvents(run) })
-	if err := c.join(ctx); err != nil {
+	c.join(ctx)
+	if err := c.mustStop(); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
@@ -90,47 +83,25 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-func (c *Cluster) listen() error {
-	host, port, err := net.SplitHostPort(c.options.GossipAddr)
-	if err != nil {
-		return fmt.Errorf("gossip address %q: %w", c.options.GossipAddr, err)
+func newCluster(o Options, stop context.CancelFunc) *Cluster {
+	c := &Cluster{
+		options: o, log: o.Log, fatal: make(chan error, 1), joined: make(chan struct{}), stop: stop,
+		nodes: map[string]Node{}, died: map[string]time.Time{}, known: loadKnown(o.KnownPath),
+		watchers: map[chan struct{}]struct{}{},
+		self: Node{
+			ID: o.ID, Name: o.Name, ClusterID: o.ClusterID, State: StateAlive, Role: o.Role, Zone: o.Zone,
+			Version: o.Version, ClientAddr: o.ClientAddr, PeerAddr: o.PeerAddr, Started: o.Started,
+		},
 	}
-	ip, err := net.ResolveIPAddr("ip", host)
-	if err != nil {
-		return fmt.Errorf("gossip address %q: %w", c.options.GossipAddr, err)
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
 	}
-	number, _ := strconv.Atoi(port)
-	c.list, err = memberlist.Create(c.config(ip.String(), number))
-	if err != nil {
-		if strings.Contains(err.Error(), "address already in use") {
-			return fmt.Errorf("%w: %s; stop the process that has it, or choose another with --gossip-addr or --port-offset", ErrAddressInUse, c.options.GossipAddr)
-		}
-		return fmt.Errorf("start gossip at %s: %w", c.options.GossipAddr, err)
-	}
-	c.mu.Lock()
-	c.self.GossipAddr = c.list.LocalNode().Address()
-	c.mu.Unlock()
-	return nil
-}
-
-// config holds what was measured: a death is seen in 2 to 4 s, and bursts of
-// joins converge in about one.
-func (c *Cluster) config(ip string, port int) *memberlist.Config {
-	m := memberlist.DefaultLANConfig()
-	m.Name = c.options.ID // never the human name: memberlist lets a second one "join" and see only itself
-	m.BindAddr, m.BindPort, m.AdvertisePort = ip, port, port
-	m.ProbeInterval, m.ProbeTimeout = probeInterval, probeTimeout
-	m.SuspicionMult, m.SuspicionMaxTimeoutMult = suspicionMult, suspicionMax
-	m.GossipInterval, m.RetransmitMult, m.PushPullInterval = gossipInterval, retransmitMult, pushPull
-	m.EnableCompression = false
-	m.DeadNodeReclaimTime = reclaim
-	m.Transport = c.options.Transport
-	m.LogOutput = logWriter{c.log}
-	m.Delegate, m.Events, m.Conflict, m.Merge, m.Alive = c.delegates()
-	return m
+	c.events.ready = make(chan struct{}, 1)
+	return c
 }
 
 // Nodes lists every node that is known, this one included, in order of name.
+// Those that died or left stay in it for 72 h.
 func (c *Cluster) Nodes() []Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,12 +131,16 @@ func (c *Cluster) Self() Node {
 // ClusterID is the cluster's id, "" while it is unknown.
 func (c *Cluster) ClusterID() string { return c.Self().ClusterID }
 
-// SetClusterID gives this node the id of the cluster that it founds.
+// SetClusterID gives this node the id of the cluster that it founds, of at most
+// 64 bytes.
 func (c *Cluster) SetClusterID(id string) {
+	if len(id) > maxClusterIDBytes {
+		panic(fmt.Sprintf("cluster: a cluster id of %d bytes, at most %d", len(id), maxClusterIDBytes))
+	}
 	c.mu.Lock()
 	c.self.ClusterID = id
 	c.mu.Unlock()
-	c.announce()
+	c.announce(noWait)
 }
 
 // SetDraining tells the others whether this node is about to stop.
@@ -174,22 +149,25 @@ func (c *Cluster) SetDraining(draining bool) {
 	if draining {
 		state = StateDraining
 	}
-	c.setState(state)
+	c.setState(state, noWait)
 }
 
-func (c *Cluster) setState(state State) {
+func (c *Cluster) setState(state State, wait time.Duration) {
 	c.mu.Lock()
-	changed := c.self.State != state
-	c.self.State = state
+	changed := c.self.State != state && c.self.State != StateLeft
+	if changed {
+		c.self.State = state
+	}
 	c.mu.Unlock()
 	if changed {
-		c.announce()
+		c.announce(wait)
 	}
 }
 
-// announce gossips this node's changed metadata. Never called by a callback.
-func (c *Cluster) announce() {
-	if err := c.list.UpdateNode(leaveTimeout); err != nil {
+// announce gossips this node's changed metadata, and waits for so long until it
+// has been sent. Never called by a callback.
+func (c *Cluster) announce(wait time.Duration) {
+	if err := c.list.UpdateNode(wait); err != nil {
 		c.log.Debug("new metadata not yet gossiped", "err", err)
 	}
 	c.tell()
@@ -211,8 +189,9 @@ func (c *Cluster) Watch() (<-chan struct{}, func()) {
 
 func (c *Cluster) tell() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for ch := range c.watchers {
+	watchers := slices.Collect(maps.Keys(c.watchers))
+	c.mu.Unlock()
+	for _, ch := range watchers {
 		select {
 		case ch <- struct{}{}:
 		default: // it has a signal already
@@ -223,11 +202,23 @@ func (c *Cluster) tell() {
 // Fatal yields why this node must stop.
 func (c *Cluster) Fatal() <-chan error { return c.fatal }
 
+// fail may be called by callbacks.
 func (c *Cluster) fail(err error) {
-	select {
-	case c.fatal <- err:
-	default: // the first reason is the one that counts
+	c.mu.Lock()
+	first := c.reason == nil
+	if first {
+		c.reason = err
 	}
+	c.mu.Unlock()
+	if first {
+		c.fatal <- err // capacity 1, and this is the only one: never blocks
+	}
+}
+
+func (c *Cluster) mustStop() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason
 }
 
 // WaitJoined returns once another member has been seen.
@@ -240,10 +231,15 @@ func (c *Cluster) WaitJoined(ctx context.Context) error {
 	}
 }
 
-// Leave tells the others that this node goes on purpose: not a crash.
-func (c *Cluster) Leave(context.Context) error {
-	c.setState(StateLeft)
-	if err := c.list.Leave(leaveTimeout); err != nil {
+// Leave tells the others that this node goes on purpose, before it goes:
+// memberlist's callbacks can't tell a leave from a crash. Close comes after.
+func (c *Cluster) Leave(ctx context.Context) error {
+	c.setState(StateLeft, leaveTimeout)
+	timeout := leaveTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(time.Millisecond, min(timeout, time.Until(deadline)))
+	}
+	if err := c.list.Leave(timeout); err != nil {
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	return nil
@@ -255,97 +251,4 @@ func (c *Cluster) Close() error {
 	err := c.list.Shutdown()
 	c.wg.Wait()
 	return err
-}
-
-// join tries the seeds and the last-known members once.
-func (c *Cluster) join(ctx context.Context) error {
-	for _, addr := range c.candidates(ctx) {
-		c.mu.Lock()
-		c.refusal = nil
-		c.mu.Unlock()
-		_, err := c.list.Join([]string{addr})
-		c.mu.Lock()
-		refusal := c.refusal
-		c.mu.Unlock()
-		if refusal != nil {
-			return refusal
-		}
-		if err != nil {
-			c.log.Debug("member did not answer", "addr", addr, "err", err)
-		}
-	}
-	return nil
-}
-
-// keepJoining looks for members that are not there: memberlist forgets a split
-// that lasted, and never asks a seed twice.
-func (c *Cluster) keepJoining(ctx context.Context) {
-	wait := time.NewTimer(firstJoin)
-	defer wait.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-wait.C:
-		}
-		if err := c.join(ctx); err != nil && ctx.Err() == nil {
-			c.fail(err)
-			return
-		}
-		c.forgetOld()
-		next := rejoinEvery
-		if !c.seen() && len(c.options.Seeds) > 0 {
-			next = firstJoin
-		}
-		wait.Reset(next)
-	}
-}
-
-func (c *Cluster) seen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sawOther
-}
-
-// candidates are addresses worth asking: seeds, and members not alive now, but
-// none that is.
-func (c *Cluster) candidates(ctx context.Context) (out []string) {
-	alive := map[string]bool{c.Self().GossipAddr: true}
-	var dead []string
-	c.mu.Lock()
-	for _, n := range c.nodes {
-		if n.State.Alive() {
-			alive[n.GossipAddr] = true
-		} else if n.State == StateDead {
-			dead = append(dead, n.GossipAddr)
-		}
-	}
-	fresh := !c.sawOther
-	c.mu.Unlock()
-	if fresh {
-		dead = append(dead, loadKnown(c.options.KnownPath)...)
-	}
-	slices.Sort(dead)
-	if start := int(time.Now().UnixNano()); len(dead) > joinTries && !fresh {
-		start = int(uint(start) % uint(len(dead)))
-		dead = append(dead[start:], dead[:start]...)[:joinTries]
-	}
-	for _, addr := range append(resolveSeeds(ctx, c.options.Seeds), dead...) {
-		if !alive[addr] && !slices.Contains(out, addr) {
-			out = append(out, addr)
-		}
-	}
-	return out
-}
-
-// forgetOld drops nodes that have been gone for days.
-func (c *Cluster) forgetOld() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id, at := range c.died {
-		if time.Since(at) > keepDead {
-			delete(c.died, id)
-			delete(c.nodes, id)
-		}
-	}
 }

@@ -3,23 +3,31 @@ package cluster
 import "time"
 
 const (
-	maxMetaBytes   = 512 // memberlist's own limit, beyond which it panics
-	maxNameBytes   = 64
-	maxAddrBytes   = 96
-	maxKnown       = 1024 // remembered gossip addresses
-	keepDead       = 72 * time.Hour
-	probeInterval  = 500 * time.Millisecond
-	probeTimeout   = 200 * time.Millisecond
-	suspicionMult  = 3
-	suspicionMax   = 4
-	gossipInterval = 100 * time.Millisecond
-	retransmitMult = 8
-	pushPull       = 10 * time.Second
-	reclaim        = time.Second // a node that restarted elsewhere comes back so soon
-	firstJoin      = 200 * time.Millisecond
-	rejoinEvery    = 2 * time.Second
-	leaveTimeout   = 2 * time.Second
-	joinTries      = 3 // last-known members tried per round, beside the seeds
+	maxMetaBytes      = 512 // memberlist's own limit, beyond which it panics
+	maxIDBytes        = 64
+	maxNameBytes      = 64 // zone and version have it too
+	maxClusterIDBytes = 64
+	maxRoleBytes      = 16
+	maxAddrBytes      = 96
+	maxKnown          = 1024 // remembered gossip addresses, and nodes that are gone
+	maxSeedAddrs      = 64   // of one host name
+	keepDead          = 72 * time.Hour
+	probeInterval     = 500 * time.Millisecond
+	probeTimeout      = 200 * time.Millisecond
+	suspicionMult     = 3
+	suspicionMax      = 4
+	gossipInterval    = 100 * time.Millisecond
+	retransmitMult    = 8
+	pushPull          = 10 * time.Second
+	streamTimeout     = 3 * time.Second // memberlist's TCP: a round of joins takes no longer
+	reclaim           = time.Second     // a dead node may be elsewhere from then on
+	contestedFor      = 15 * time.Second
+	resolveTimeout    = 2 * time.Second
+	firstJoin         = 200 * time.Millisecond
+	rejoinEvery       = 2 * time.Second
+	noWait            = time.Millisecond // memberlist takes 0 for ever
+	leaveTimeout      = 2 * time.Second
+	joinTries         = 8 // last-known members asked per round, beside the seeds
 
 	helloTimeout      = 5 * time.Second
 	dialTimeout       = 2 * time.Second

@@ -185,17 +185,18 @@ func (c *caller) give() {
 	_ = c.conn.Close()
 	close(c.done)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.broken = true
+	calls := c.calls
+	c.calls = nil
+	c.mu.Unlock()
 	unsent := c.writer.close()
-	for id, ch := range c.calls {
+	for id, ch := range calls {
 		err := ErrOutcomeUnknown
 		if _, ok := unsent[id]; ok {
 			err = fmt.Errorf("%w: the connection broke before the request was sent", ErrUnreachable)
 		}
-		ch <- answer{err: err} // capacity 1 and in the map still: never blocks
+		ch <- answer{err: err} // capacity 1, and nobody else has it now: never blocks
 	}
-	clear(c.calls)
 }
 
 // watch pings while answers are owed, and ends a connection whose other side

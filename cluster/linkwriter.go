@@ -27,6 +27,17 @@ func newWriter(conn net.Conn) *writer { return &writer{conn: conn, ready: make(c
 
 // add queues a frame. An error says that nothing was queued.
 func (w *writer) add(id uint64, head byte, body []byte) error {
+	if err := w.queue(id, head, body); err != nil {
+		return err
+	}
+	select {
+	case w.ready <- struct{}{}:
+	default: // the writer knows
+	}
+	return nil
+}
+
+func (w *writer) queue(id uint64, head byte, body []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -36,10 +47,6 @@ func (w *writer) add(id uint64, head byte, body []byte) error {
 		return errQueueFull
 	}
 	w.buf = appendCallFrame(w.buf, id, head, body)
-	select {
-	case w.ready <- struct{}{}:
-	default: // the writer knows
-	}
 	return nil
 }
 

@@ -3,13 +3,15 @@ package cluster
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"time"
 )
 
 // State is what gossip thinks of a node.
 type State string
 
-// The states of a node.
+// The states of a node. memberlist tells nobody whom it suspects, so that
+// StateSuspect is never seen here; it is for what others make of silence.
 const (
 	StateAlive    State = "alive"
 	StateSuspect  State = "suspect"
@@ -31,6 +33,21 @@ type Node struct {
 	Started              time.Time
 }
 
+// reachFrom gives addresses without a host that of the gossip address: who binds
+// all addresses is reached at the one that answers.
+func (n *Node) reachFrom(gossip string) {
+	own, _, err := net.SplitHostPort(gossip)
+	if err != nil {
+		return
+	}
+	for _, addr := range []*string{&n.ClientAddr, &n.PeerAddr} {
+		host, port, err := net.SplitHostPort(*addr)
+		if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+			*addr = net.JoinHostPort(own, port)
+		}
+	}
+}
+
 const (
 	metaVersion  = 1
 	flagDraining = 1
@@ -39,8 +56,9 @@ const (
 
 var errMeta = errors.New("malformed node metadata")
 
-// appendMeta writes what a node gossips of itself: version, flags, start, then
-// length-prefixed texts.
+// appendMeta writes what a node gossips of itself: version, flags, start in
+// nanoseconds, then texts with a byte for their length. [Options] keeps all of
+// it within 512 bytes.
 func appendMeta(dst []byte, n *Node) []byte {
 	var flags byte
 	switch n.State {
@@ -57,7 +75,7 @@ func appendMeta(dst []byte, n *Node) []byte {
 	return dst
 }
 
-// decodeMeta reads a node's metadata.
+// decodeMeta reads a node's metadata. More may follow what this version knows.
 func decodeMeta(b []byte) (n Node, err error) {
 	if len(b) < 3 || b[0] != metaVersion || len(b) > maxMetaBytes {
 		return n, errMeta
@@ -79,7 +97,7 @@ func decodeMeta(b []byte) (n Node, err error) {
 		if len(rest) < 1 || len(rest) < 1+int(rest[0]) {
 			return n, errMeta
 		}
-		*s, rest = string(rest[1:1+rest[0]]), rest[1+rest[0]:]
+		*s, rest = string(rest[1:1+int(rest[0])]), rest[1+int(rest[0]):]
 	}
 	return n, nil
 }

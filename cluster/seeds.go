@@ -3,46 +3,55 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
 	"os"
-	"slices"
+	"strconv"
 )
 
-// resolveSeeds gives every address of every seed: a name of several hosts is
-// all of them. What can't be resolved now is tried again next time.
-func resolveSeeds(ctx context.Context, seeds []string) []string {
-	var out []string
-	for _, seed := range seeds {
-		host, port, err := net.SplitHostPort(seed)
-		if err != nil {
-			continue
-		}
-		ips, err := net.DefaultResolver.LookupHost(ctx, host)
-		if err != nil {
-			continue
-		}
-		for _, ip := range ips {
-			out = append(out, net.JoinHostPort(ip, port))
-		}
-	}
-	return out
-}
-
-// loadKnown reads the gossip addresses that this node knew last. A missing or
-// damaged file only costs the shortcut.
-func loadKnown(path string) (known []string) {
-	if text, err := os.ReadFile(path); err == nil {
-		_ = json.Unmarshal(text, &known)
-	}
-	return known[:min(len(known), maxKnown)]
-}
-
-// saveKnown replaces the file, if it changed.
-func saveKnown(path string, known []string) error {
-	slices.Sort(known)
-	if path == "" || slices.Equal(known, loadKnown(path)) {
+// resolveSeed gives every address of a seed: a name of several hosts is all of
+// them. What can't be resolved now is tried again next time.
+func resolveSeed(ctx context.Context, seed string) (addrs []string) {
+	host, port, err := net.SplitHostPort(seed)
+	if err != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		return nil
+	}
+	for _, ip := range ips[:min(len(ips), maxSeedAddrs)] {
+		addrs = append(addrs, net.JoinHostPort(ip, port))
+	}
+	return addrs
+}
+
+func gossipUDP(addr string) (*net.UDPAddr, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	return &net.UDPAddr{IP: net.ParseIP(host), Port: int(number)}, nil
+}
+
+// loadKnown reads the gossip addresses, by node id, that this node knew last. A
+// missing or damaged file only costs the shortcut.
+func loadKnown(path string) map[string]string {
+	known := map[string]string{}
+	if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &known) != nil {
+		return map[string]string{}
+	}
+	return known
+}
+
+// saveKnown replaces the file.
+func saveKnown(path string, known map[string]string) error {
 	text, err := json.Marshal(known)
 	if err != nil {
 		return err
@@ -51,4 +60,26 @@ func saveKnown(path string, known []string) error {
 		return err
 	}
 	return os.Rename(path+".tmp", path)
+}
+
+// remember writes down where the others are, for the next start. Who left is
+// not looked for again.
+func (c *Cluster) remember() {
+	c.mu.Lock()
+	before := maps.Clone(c.known)
+	for id, n := range c.nodes {
+		if n.State == StateLeft {
+			delete(c.known, id)
+		} else if _, ok := c.known[id]; ok || len(c.known) < maxKnown {
+			c.known[id] = n.GossipAddr
+		}
+	}
+	known := maps.Clone(c.known)
+	c.mu.Unlock()
+	if c.options.KnownPath == "" || maps.Equal(before, known) {
+		return
+	}
+	if err := saveKnown(c.options.KnownPath, known); err != nil {
+		c.log.Warn("members' addresses could not be saved", "path", c.options.KnownPath, "err", err)
+	}
 }

@@ -1,0 +1,193 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// join asks once, and all at a time: the seeds, and members that are not alive.
+// What it learns arrives by the callbacks.
+func (c *Cluster) join(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, seed := range c.options.Seeds {
+		wg.Go(func() {
+			for _, addr := range resolveSeed(ctx, seed) {
+				if c.worthAsking(addr) {
+					c.ask(addr, true)
+				}
+			}
+		})
+	}
+	for _, addr := range c.missing() {
+		wg.Go(func() { c.ask(addr, false) })
+	}
+	wg.Wait()
+}
+
+// ask exchanges all that is known with one address.
+func (c *Cluster) ask(addr string, seed bool) {
+	_, err := c.list.Join([]string{addr})
+	if err == nil {
+		return
+	}
+	refusal := otherClusterIn(err)
+	switch {
+	case refusal == nil:
+		c.log.Debug("member did not answer", "addr", addr, "err", err)
+	case seed && !c.seen():
+		c.fail(refusal)
+	default: // an address that has changed hands is no reason to stop a member
+		c.log.Debug("address belongs to another cluster now", "addr", addr, "err", refusal)
+	}
+}
+
+// otherClusterIn finds our own refusal in what memberlist made of it: it passes
+// errors on as text only.
+func otherClusterIn(err error) error {
+	text := err.Error()
+	at := strings.Index(text, ErrOtherCluster.Error())
+	if at < 0 {
+		return nil
+	}
+	text, _, _ = strings.Cut(text[at+len(ErrOtherCluster.Error()):], "\n")
+	return fmt.Errorf("%w%s", ErrOtherCluster, text)
+}
+
+// keepJoining looks for members that are not there: memberlist forgets a split
+// that lasted, and never asks a seed twice.
+func (c *Cluster) keepJoining(ctx context.Context) {
+	pause := firstJoin
+	wait := time.NewTimer(pause)
+	defer wait.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait.C:
+		}
+		if c.Self().State != StateLeft {
+			c.join(ctx)
+		}
+		c.forgetOld(time.Now())
+		pause = min(pause*3/2, rejoinEvery)
+		if c.seen() {
+			pause = rejoinEvery
+		}
+		wait.Reset(pause)
+	}
+}
+
+func (c *Cluster) seen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sawOther
+}
+
+// worthAsking says whether an address may tell something new: it is not this
+// node's nor, unless the members hold this node to be elsewhere, a living one's.
+func (c *Cluster) worthAsking(addr string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if addr == c.self.GossipAddr {
+		return false
+	}
+	if time.Since(c.contested) < contestedFor {
+		return true
+	}
+	for _, n := range c.nodes {
+		if n.GossipAddr == addr && n.State.Alive() {
+			return false
+		}
+	}
+	return true
+}
+
+// missing is some of the last-known addresses that are worth asking, by chance:
+// all get their turn.
+func (c *Cluster) missing() []string {
+	c.mu.Lock()
+	var known []string
+	for _, addr := range c.known {
+		known = append(known, addr)
+	}
+	c.mu.Unlock()
+	known = slices.DeleteFunc(known, func(addr string) bool { return !c.worthAsking(addr) })
+	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+	return known[:min(len(known), joinTries)]
+}
+
+// checkTwice finds out whether the other holder of this node's id lives. The
+// members may only not yet know that this node has moved: then they are asked
+// again until they do. Of two that live the newcomer gives way.
+func (c *Cluster) checkTwice(other Node) {
+	addr, err := gossipUDP(other.GossipAddr)
+	if err == nil {
+		_, err = c.list.Ping(c.options.ID, addr)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.contested = time.Now()
+		c.mu.Unlock()
+		return
+	}
+	if !c.newcomer(other) {
+		c.log.Warn("a copy of this node's data directory was started elsewhere", "addr", other.GossipAddr)
+		return
+	}
+	c.fail(fmt.Errorf("%w: at %s; two processes must never share a copied data directory: give this one an empty --data-dir", ErrTwice, other.GossipAddr))
+}
+
+// newcomer says whether this node is the one to give way.
+func (c *Cluster) newcomer(other Node) bool {
+	self := c.Self()
+	if !other.Started.Equal(self.Started) {
+		return other.Started.Before(self.Started)
+	}
+	return other.ID+other.GossipAddr < self.ID+self.GossipAddr
+}
+
+// admit refuses nodes of another cluster, and adopts the cluster's id at once:
+// a node without one must not become a bridge between two.
+func (c *Cluster) admit(n Node) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case n.ClusterID == "" || n.ClusterID == c.self.ClusterID:
+		return nil
+	case c.self.ClusterID == "":
+		c.self.ClusterID = n.ClusterID
+		return nil
+	}
+	return fmt.Errorf("%w: this node's data directory belongs to cluster %s, the node at %s to cluster %s; join a member of the right cluster with --join, or start with an empty --data-dir", ErrOtherCluster, c.self.ClusterID, n.GossipAddr, n.ClusterID)
+}
+
+// checkName stops this node if the other one had its name before.
+func (c *Cluster) checkName(n Node) error {
+	self := c.Self()
+	if n.Name != self.Name || n.ID == self.ID || n.State == StateLeft {
+		return nil
+	}
+	if !c.newcomer(n) {
+		c.log.Warn("another node was started with this node's name and has to go", "node", n.Name, "addr", n.GossipAddr)
+		return nil
+	}
+	text := "node name %s is already taken by the node at %s; start this one with another --node-name"
+	if n.State == StateDead {
+		text = "node name %s belongs to a member that is down, last seen at %s; start that one from its own --data-dir, or this one with another --node-name"
+	}
+	err := taken{fmt.Sprintf(text, n.Name, n.GossipAddr)}
+	c.fail(err)
+	return err
+}
+
+// taken is an [ErrNameTaken] that says it in one sentence.
+type taken struct{ text string }
+
+func (t taken) Error() string { return t.text }
+
+func (t taken) Is(target error) bool { return target == ErrNameTaken }
