@@ -13,6 +13,18 @@ type Record struct {
 	Position uint64 // number in the partition, from 1, dense; 0 for an event that is never stored
 
 	envelope atomic.Pointer[[]byte]
+	kind     atomic.Uint32 // protocol.Kind + 1; 0: not looked at yet
+}
+
+// Kind is the event's, looked at once for all readers: it takes reading the
+// whole payload.
+func (r *Record) Kind() protocol.Kind {
+	if k := r.kind.Load(); k != 0 {
+		return protocol.Kind(k - 1)
+	}
+	k := r.Event.Kind()
+	r.kind.Store(uint32(k) + 1)
+	return k
 }
 
 // Envelope is the event's JSON envelope without cursor and closing brace,

@@ -27,7 +27,7 @@ func (e sseBlocks) appendItem(dst []byte, _ *uint64, item *broker.Item) []byte {
 	if e.envelope {
 		return protocol.AppendSSEEnvelope(dst, event.Type, event.Envelope(), item.Cursor)
 	}
-	if !protocol.SSERaw(&event.Event) {
+	if !protocol.SSERaw(event.Kind(), event.Data) {
 		return protocol.AppendSSEEnvelope(dst, protocol.SSEEnvelope, event.Envelope(), item.Cursor)
 	}
 	return protocol.AppendSSE(dst, item.Cursor, event.Type, event.Data)

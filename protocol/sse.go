@@ -14,11 +14,11 @@ const (
 	SSEError    = "pushd.error"
 )
 
-// SSERaw says whether the event's payload may stand in data: lines as it is.
+// SSERaw says whether a payload of that kind may stand in data: lines as it is.
 // What is not text can't; nor can a CR, which a reader of the stream takes for
 // a line end and gives back as LF (WHATWG HTML §9.2.6).
-func SSERaw(e *Event) bool {
-	return bytes.IndexByte(e.Data, '\r') < 0 && e.Kind() != KindBinary
+func SSERaw(kind Kind, data []byte) bool {
+	return kind != KindBinary && bytes.IndexByte(data, '\r') < 0
 }
 
 // AppendSSE writes one block. id and event must have no line break; either may

@@ -29,7 +29,7 @@ func TestOnlyWhatALineCanCarryGoesRaw(t *testing.T) {
 		{Event{ContentType: "image/png", Data: []byte("a")}, false},
 		{Event{ContentType: "application/json", Data: []byte(`{"a":1}`)}, true},
 	} {
-		if got := SSERaw(&c.e); got != c.want {
+		if got := SSERaw(c.e.Kind(), c.e.Data); got != c.want {
 			t.Errorf("SSERaw(%q, %q): got %v, want %v", c.e.Data, c.e.ContentType, got, c.want)
 		}
 	}
