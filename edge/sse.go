@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -16,6 +17,9 @@ type sseStream struct {
 	follower *follower
 	blocks   sseBlocks
 	wake     chan struct{}
+
+	mu    sync.Mutex // guards ended, and w against use behind it
+	ended bool
 }
 
 // serveSSE streams until the client goes, the node drains or the topics end.
@@ -51,6 +55,7 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	defer st.end()
 	defer context.AfterFunc(s.draining, st.unblock)()
 	st.run(ctx)
 	return nil
@@ -71,7 +76,19 @@ func resumeSSE(r *http.Request, q *query) (err error) {
 
 // unblock lets a write to a client that takes nothing end soon.
 func (st *sseStream) unblock() {
-	limitWrite(st.w, closeTimeout)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.ended {
+		limitWrite(st.w, closeTimeout)
+	}
+}
+
+// end keeps unblock, which may have begun already, from the response writer of
+// a handler that has returned.
+func (st *sseStream) end() {
+	st.mu.Lock()
+	st.ended = true
+	st.mu.Unlock()
 }
 
 func (st *sseStream) run(ctx context.Context) {
