@@ -8,6 +8,7 @@ const (
 	maxWait          = 60 * time.Second // longest long poll; more is taken as this
 	maxHeaderBytes   = 32 << 10         // request line and headers
 	maxBatchBody     = 16 << 20         // POST /v1/events
+	maxDiscard       = 4 << 20          // read off a refused HTTP/2 body before the answer
 	maxPolicyBody    = 16 << 10         // PUT /v1/policies/…
 	maxCommandBytes  = 64 << 10         // a WebSocket command other than publish
 	maxControlBytes  = 125              // RFC 6455 §5.5

@@ -148,12 +148,12 @@ func parseIfMatch(s string) (uint64, error) {
 // readBody reads a body of at most limit bytes. Memory grows with what has
 // arrived, never by what the client claims.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
-	if r.ContentLength > int64(limit) {
-		w.Header().Set("Connection", "close") // else the rest would have to be read
-		return nil, tooLarge(limit)
-	}
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout)) // a writer without deadlines is one of a test
+	if r.ContentLength > int64(limit) {
+		discard(r)
+		return nil, tooLarge(limit)
+	}
 	body := http.MaxBytesReader(w, r.Body, int64(limit))
 	b := make([]byte, 0, min(max(r.ContentLength, 512), readChunk)+1)
 	for {
@@ -164,11 +164,21 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error)
 			return b, nil
 		}
 		if err != nil {
+			discard(r)
 			return nil, bodyError(err, limit)
 		}
 		if len(b) == cap(b) {
 			b = slices.Grow(b, min(len(b), limit+1-len(b)))
 		}
+	}
+}
+
+// discard takes some more of a body that is refused over HTTP/2, where clients
+// such as curl lose the answer when the stream is reset while they send. Over
+// HTTP/1.1 net/http does the like.
+func discard(r *http.Request) {
+	if r.ProtoMajor == 2 {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDiscard) // what fails is refused anyway
 	}
 }
 
