@@ -4,25 +4,35 @@
 //
 // # Parts
 //
-//	cluster  gossip  node   membership by memberlist; a node's facts in its metadata
-//	seeds                   how a node finds the others, again and again
-//	link  linkcall          one listener for all traffic between nodes: connections
-//	      linkstream        by kind, calls that are coalesced
-//	placement               which nodes ought to hold which partition: a pure function
+//	cluster  listen     what others use; how memberlist is set up
+//	node  gone          a node, and the bytes that tell of it
+//	gossip  members     memberlist's callbacks; the view that is made of them
+//	join  seeds         how a node finds the others again and again, or must stop
+//	link  linkhello     one listener for all traffic between nodes; who calls whom
+//	linkcall linkwriter calls: one connection per ordered pair, coalesced writes
+//	linkstream          frames that one node pushes to another
+//	placement           which nodes ought to hold which partition: a pure function
 //
 // # Promises
 //
 //   - Two clusters never mix: a node that belongs to one refuses another's
-//     gossip and its peer connections, and says so in words.
-//   - A node name is held by one node. The newcomer stops with [ErrNameTaken].
+//     gossip and its peer connections, and says so in words. A node that belongs
+//     to none adopts the first that it meets.
+//   - A node name is held by one node, for 72 h after its death too. The
+//     newcomer stops with [ErrNameTaken], the other one stays.
+//   - A node id is used by one process. The newcomer stops with [ErrTwice]; a
+//     node that merely moved to another address does not.
 //   - A split of any length heals within ten seconds of the network's healing:
 //     memberlist alone would not look for the dead again.
 //   - A call's error tells whether the request surely did not arrive
 //     ([ErrUnreachable]), may have arrived ([ErrOutcomeUnknown]), or was refused
-//     by the other side ([RemoteError]).
+//     by the other side ([RemoteError]). A dead or frozen host is found within
+//     6 s, however long an answer may take a living one.
 //
 // # Concurrency
 //
 // Everything exported may be used by any goroutine. memberlist's callbacks hold
-// its locks, so ours only copy into a queue; one goroutine works it off.
+// its locks, so ours only copy into an ordered queue; one goroutine works it
+// off. Handlers run on goroutines of their own, at most 1,024 per peer. Close
+// returns after all goroutines of ours have ended.
 package cluster

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,17 +15,21 @@ import (
 // What it learns arrives by the callbacks.
 func (c *Cluster) join(ctx context.Context) {
 	var wg sync.WaitGroup
+	var asked sync.Map // seeds and last-known addresses are often the same
+	ask := func(addr string, seed bool) {
+		if _, again := asked.LoadOrStore(addr, true); !again {
+			wg.Go(func() { c.ask(addr, seed) })
+		}
+	}
 	for _, seed := range c.options.Seeds {
 		wg.Go(func() {
-			for _, addr := range resolveSeed(ctx, seed) {
-				if c.worthAsking(addr) {
-					c.ask(addr, true)
-				}
+			for _, addr := range c.some(resolveSeed(ctx, seed)) {
+				ask(addr, true)
 			}
 		})
 	}
-	for _, addr := range c.missing() {
-		wg.Go(func() { c.ask(addr, false) })
+	for _, addr := range c.some(c.lastKnown()) {
+		ask(addr, false)
 	}
 	wg.Wait()
 }
@@ -107,18 +112,18 @@ func (c *Cluster) worthAsking(addr string) bool {
 	return true
 }
 
-// missing is some of the last-known addresses that are worth asking, by chance:
-// all get their turn.
-func (c *Cluster) missing() []string {
+func (c *Cluster) lastKnown() []string {
 	c.mu.Lock()
-	var known []string
-	for _, addr := range c.known {
-		known = append(known, addr)
-	}
-	c.mu.Unlock()
-	known = slices.DeleteFunc(known, func(addr string) bool { return !c.worthAsking(addr) })
-	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
-	return known[:min(len(known), joinTries)]
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.known))
+}
+
+// some is those addresses that are worth asking in one round, chosen by chance:
+// all get their turn.
+func (c *Cluster) some(addrs []string) []string {
+	addrs = slices.DeleteFunc(addrs, func(addr string) bool { return !c.worthAsking(addr) })
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	return addrs[:min(len(addrs), joinTries)]
 }
 
 // checkTwice finds out whether the other holder of this node's id lives. The
@@ -166,7 +171,7 @@ func (c *Cluster) admit(n Node) error {
 	return fmt.Errorf("%w: this node's data directory belongs to cluster %s, the node at %s to cluster %s; join a member of the right cluster with --join, or start with an empty --data-dir", ErrOtherCluster, c.self.ClusterID, n.GossipAddr, n.ClusterID)
 }
 
-// checkName stops this node if the other one had its name before.
+// checkName stops this node if the other one, alive or dead, had its name before.
 func (c *Cluster) checkName(n Node) error {
 	self := c.Self()
 	if n.Name != self.Name || n.ID == self.ID || n.State == StateLeft {

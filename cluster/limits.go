@@ -27,7 +27,7 @@ const (
 	rejoinEvery       = 2 * time.Second
 	noWait            = time.Millisecond // memberlist takes 0 for ever
 	leaveTimeout      = 2 * time.Second
-	joinTries         = 8 // last-known members asked per round, beside the seeds
+	joinTries         = 8 // addresses asked per round, of each seed and of the last-known
 
 	helloTimeout      = 5 * time.Second
 	dialTimeout       = 2 * time.Second
@@ -41,8 +41,9 @@ const (
 	maxQueuedBytes    = 64 << 20 // waiting to be written to one peer
 	maxSpareBytes     = 1 << 20  // of a buffer that is kept for the next write
 	readBuffer        = 64 << 10
-	maxInFlight       = 64 << 10 // calls to one peer that wait for their answers
-	maxServing        = 1024     // calls of one peer under way
+	maxInFlight       = 64 << 10    // calls to one peer that wait for their answers
+	maxServing        = maxInFlight // calls of one peer under way
+	maxServingBytes   = 256 << 20   // of their requests
 	maxErrorBytes     = 4 << 10
 	maxConns          = 4096
 )

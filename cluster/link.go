@@ -36,7 +36,8 @@ type RemoteError struct{ Code, Text string }
 func (e *RemoteError) Error() string { return e.Code + ": " + e.Text }
 
 // Handler answers a call. It runs on a goroutine of its own; ctx ends with the
-// link. An error that is no *RemoteError arrives with the code "internal".
+// link and with the caller's connection, and [Link.Close] waits until the handler
+// has heeded it. An error that is no *RemoteError arrives with the code "internal".
 type Handler func(ctx context.Context, from string, req []byte) ([]byte, error)
 
 // LinkOptions configure a [Link].

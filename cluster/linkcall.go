@@ -14,6 +14,7 @@ const (
 	codeInternal   = "internal"
 	codeBadRequest = "bad_request"
 	codeTooLarge   = "too_large"
+	codeOverloaded = "overloaded"
 )
 
 // pingID is the request id of a ping, which the other side's link answers by
@@ -114,6 +115,11 @@ func (l *Link) dialCaller(nodeID string, d *dial) {
 	if d.err = err; err != nil {
 		return
 	}
+	l.startCaller(nodeID, conn)
+}
+
+// startCaller is called with mu held.
+func (l *Link) startCaller(nodeID string, conn net.Conn) {
 	c := &caller{conn: conn, writer: newWriter(conn), done: make(chan struct{}), calls: map[uint64]chan answer{}}
 	l.callers[nodeID] = c
 	l.wg.Go(c.read)
@@ -245,8 +251,10 @@ func (l *Link) serveCalls(conn net.Conn, from string) {
 	wg.Wait()
 }
 
+// readCalls never waits for a handler: pings behind it would go unanswered, and
+// the peer would give up a node that is only busy, with all that is under way.
 func (l *Link) readCalls(ctx context.Context, conn net.Conn, w *writer, from string, wg *sync.WaitGroup) {
-	room := make(chan struct{}, maxServing)
+	var serving load
 	r := bufio.NewReaderSize(conn, readBuffer)
 	for {
 		frame, err := readFrame(r, nil)
@@ -261,16 +269,44 @@ func (l *Link) readCalls(ctx context.Context, conn net.Conn, w *writer, from str
 			_ = w.add(pingID, statusOK, nil)
 			continue
 		}
-		room <- struct{}{}
+		if !serving.begin(len(frame)) {
+			l.reply(w, id, statusFailed, appendRefusal(nil, &RemoteError{codeOverloaded, "this node has too many calls of yours under way; nothing was done"}))
+			continue
+		}
 		wg.Go(func() {
-			defer func() { <-room }()
-			l.serveCall(ctx, w, id, method, from, body)
+			defer serving.end(len(frame))
+			status, body := l.answer(ctx, method, from, body)
+			l.reply(w, id, status, body)
 		})
 	}
 }
 
-func (l *Link) serveCall(ctx context.Context, w *writer, id uint64, method uint8, from string, req []byte) {
-	status, body := l.answer(ctx, method, from, req)
+// load is what one peer has under way here.
+type load struct {
+	mu    sync.Mutex // guards what follows
+	calls int
+	bytes int
+}
+
+func (s *load) begin(size int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls >= maxServing || s.calls > 0 && s.bytes+size > maxServingBytes {
+		return false
+	}
+	s.calls++
+	s.bytes += size
+	return true
+}
+
+func (s *load) end(size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls--
+	s.bytes -= size
+}
+
+func (l *Link) reply(w *writer, id uint64, status byte, body []byte) {
 	if err := w.add(id, status, body); err != nil {
 		_ = w.conn.Close() // a caller must not wait for an answer that was dropped
 	}

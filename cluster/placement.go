@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -23,7 +24,8 @@ const roleEdge = "edge"
 
 // Place says which partitions ought to change and how: grown to rf replicas on
 // the nodes that hold fewest, over zones where there are several; nodes in gone
-// replaced; preferred leaders spread within one. A partition changes by at most
+// replaced; preferred leaders spread within one, as far as the replicas allow
+// and once nothing else is to be done. A partition changes by at most
 // one replica per call and never falls below what it has by our own doing.
 // Where nothing is to be done it returns nothing, so repeating it converges.
 func Place(nodes []Candidate, parts []PartitionView, gone map[string]bool, rf int) []PartitionView {
@@ -118,25 +120,64 @@ func (p *placement) best(replicas []string) (best string, ok bool) {
 	return best, ok
 }
 
-// spreadLeaders moves one preferred leader from the node that has most to a
-// replica that has fewest, if they differ by more than one.
+// spreadLeaders moves the lead of one partition from a node that leads more to
+// one that leads at least two fewer. Where no partition has both, it goes over
+// nodes between them, one partition's lead for another's.
 func (p *placement) spreadLeaders(parts []PartitionView) []PartitionView {
-	best, bestPart, bestAt := 1, -1, 0
-	for i, part := range parts {
-		if len(part.Replicas) == 0 {
-			continue
+	sources := slices.Collect(maps.Keys(p.leads))
+	slices.SortFunc(sources, func(a, b string) int {
+		return cmp.Or(cmp.Compare(p.leads[b], p.leads[a]), cmp.Compare(a, b))
+	})
+	for _, source := range sources {
+		if path := p.shortestRelief(parts, source); path != nil {
+			return path
 		}
-		for at, id := range part.Replicas[1:] {
-			if gain := p.leads[part.Replicas[0]] - p.leads[id]; slices.Contains(p.order, id) && gain > best {
-				best, bestPart, bestAt = gain, i, at+1
+	}
+	return nil
+}
+
+// relief is how a node may come to lead one more: by one partition, whose lead
+// is the one before's.
+type relief struct {
+	from string
+	part PartitionView // with its lead moved
+}
+
+// shortestRelief searches breadth first from a node that leads much.
+func (p *placement) shortestRelief(parts []PartitionView, source string) []PartitionView {
+	reached := map[string]relief{source: {}}
+	for queue := []string{source}; len(queue) > 0; queue = queue[1:] {
+		from := queue[0]
+		for _, part := range parts {
+			if len(part.Replicas) == 0 || part.Replicas[0] != from {
+				continue
+			}
+			for at, id := range part.Replicas {
+				if _, seen := reached[id]; seen || !slices.Contains(p.order, id) {
+					continue
+				}
+				reached[id] = relief{from, withLead(part, at)}
+				if p.leads[id] <= p.leads[source]-2 {
+					return reliefPath(reached, source, id)
+				}
+				queue = append(queue, id)
 			}
 		}
 	}
-	if bestPart < 0 {
-		return nil
-	}
-	part := parts[bestPart]
+	return nil
+}
+
+func withLead(part PartitionView, at int) PartitionView {
 	part.Replicas = slices.Clone(part.Replicas)
-	part.Replicas[0], part.Replicas[bestAt] = part.Replicas[bestAt], part.Replicas[0]
-	return []PartitionView{part}
+	part.Replicas[0], part.Replicas[at] = part.Replicas[at], part.Replicas[0]
+	return part
+}
+
+func reliefPath(reached map[string]relief, source, id string) (path []PartitionView) {
+	for id != source {
+		path = append(path, reached[id].part)
+		id = reached[id].from
+	}
+	slices.Reverse(path)
+	return path
 }

@@ -2,224 +2,202 @@ package cluster
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// layout is a cluster's placement, changed only by what Place says.
-type layout struct {
-	nodes []Candidate
-	parts []PartitionView
-	gone  map[string]bool
-	rf    int
-}
-
-// drawLayout makes a cluster in any state that Place may meet: nodes down,
-// draining, gone or unknown, partitions with too few replicas or none.
-func drawLayout(t *rapid.T) *layout {
-	l := &layout{gone: map[string]bool{}, rf: rapid.IntRange(1, 5).Draw(t, "rf")}
-	var ids []string
+func drawCandidates(t *rapid.T) (nodes []Candidate) {
 	for i := range rapid.IntRange(1, 9).Draw(t, "nodes") {
-		n := Candidate{
+		nodes = append(nodes, Candidate{
 			ID:       fmt.Sprintf("n%d", i),
-			Zone:     rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "zone"),
-			Role:     rapid.SampledFrom([]string{"full", "full", "full", roleEdge}).Draw(t, "role"),
-			Alive:    rapid.IntRange(0, 4).Draw(t, "alive") > 0,
+			Zone:     rapid.SampledFrom([]string{"", "z1", "z2", "z3"}).Draw(t, "zone"),
+			Role:     rapid.SampledFrom([]string{"", "full", "full", "edge"}).Draw(t, "role"),
+			Alive:    rapid.IntRange(0, 3).Draw(t, "alive") > 0,
 			Draining: rapid.IntRange(0, 5).Draw(t, "draining") == 0,
-		}
-		l.nodes = append(l.nodes, n)
-		if n.Role != roleEdge {
-			ids = append(ids, n.ID)
-		}
-		l.gone[n.ID] = rapid.IntRange(0, 5).Draw(t, "gone") == 0
+		})
 	}
-	ids = append(ids, "forgotten") // a member that gossip does not know
-	l.gone["forgotten"] = rapid.Bool().Draw(t, "forgotten gone")
-	for i := range rapid.IntRange(0, 24).Draw(t, "partitions") {
-		most := min(len(ids), l.rf)
-		replicas := rapid.Permutation(ids).Draw(t, "replicas")[:rapid.IntRange(0, most).Draw(t, "held")]
-		l.parts = append(l.parts, PartitionView{ID: uint16(i), Replicas: replicas})
-	}
-	return l
+	return nodes
 }
 
-func (l *layout) usable() (ids []string) {
-	for _, n := range l.nodes {
-		if n.Alive && !n.Draining && n.Role != roleEdge && !l.gone[n.ID] {
+func drawParts(t *rapid.T, nodes []Candidate) (parts []PartitionView) {
+	ids := []string{"stranger"}
+	for _, n := range nodes {
+		ids = append(ids, n.ID)
+	}
+	for i := range rapid.IntRange(0, 24).Draw(t, "partitions") {
+		replicas := rapid.SliceOfNDistinct(rapid.SampledFrom(ids), 0, min(5, len(ids)), rapid.ID[string]).Draw(t, "replicas")
+		parts = append(parts, PartitionView{uint16(i), replicas})
+	}
+	return parts
+}
+
+func drawGone(t *rapid.T, nodes []Candidate) map[string]bool {
+	gone := map[string]bool{"stranger": rapid.Bool().Draw(t, "stranger gone")}
+	for _, n := range nodes {
+		gone[n.ID] = !n.Alive && rapid.Bool().Draw(t, n.ID+" gone")
+	}
+	return gone
+}
+
+func usable(nodes []Candidate, gone map[string]bool) (ids []string) {
+	for _, n := range nodes {
+		if n.Alive && !n.Draining && n.Role != roleEdge && !gone[n.ID] {
 			ids = append(ids, n.ID)
 		}
 	}
 	return ids
 }
 
-func (l *layout) lasting(replicas []string) (count int) {
-	for _, id := range replicas {
-		if !l.gone[id] {
-			count++
-		}
-	}
-	return count
+func lasting(replicas []string, gone map[string]bool) int {
+	return len(slices.DeleteFunc(slices.Clone(replicas), func(id string) bool { return gone[id] }))
 }
 
-// apply checks each change of one round by itself, and takes it.
-func (l *layout) apply(t *rapid.T, changes []PartitionView) {
-	seen := map[uint16]bool{}
-	for _, next := range changes {
-		if seen[next.ID] {
-			t.Fatalf("partition %d is changed twice in one round", next.ID)
-		}
-		seen[next.ID] = true
-		l.checkStep(t, l.parts[next.ID].Replicas, next)
-		l.parts[next.ID] = next
-	}
-}
-
-func (l *layout) checkStep(t *rapid.T, old []string, next PartitionView) {
-	added, dropped := without(next.Replicas, old), without(old, next.Replicas)
-	if len(added)+len(dropped) > 1 {
-		t.Fatalf("partition %d: %v to %v: more than one replica at once", next.ID, old, next.Replicas)
-	}
-	if slices.Equal(old, next.Replicas) {
-		t.Fatalf("partition %d: %v is no change", next.ID, old)
-	}
-	if sorted := slices.Sorted(slices.Values(next.Replicas)); len(slices.Compact(sorted)) != len(next.Replicas) {
-		t.Fatalf("partition %d: %v holds a node twice", next.ID, next.Replicas)
-	}
-	for _, id := range added {
-		if !slices.Contains(l.usable(), id) {
-			t.Fatalf("partition %d: got %s added, which can't serve", next.ID, id)
-		}
-	}
-	for _, id := range dropped {
-		if !l.gone[id] {
-			t.Fatalf("partition %d: got %s dropped, which is not gone", next.ID, id)
-		}
-		if l.lasting(next.Replicas) < l.rf {
-			t.Fatalf("partition %d: got %v after a drop, want %d replicas that last", next.ID, next.Replicas, l.rf)
-		}
+// wantStep checks one partition's change.
+func wantStep(t *rapid.T, was, is []string, usable []string, gone map[string]bool, rf int) {
+	sorted, distinct := slices.Sorted(slices.Values(is)), slices.Compact(slices.Sorted(slices.Values(is)))
+	added := slices.DeleteFunc(slices.Clone(is), func(id string) bool { return slices.Contains(was, id) })
+	removed := slices.DeleteFunc(slices.Clone(was), func(id string) bool { return slices.Contains(is, id) })
+	switch {
+	case !slices.Equal(sorted, distinct):
+		t.Fatalf("%v -> %v: a node twice", was, is)
+	case len(added)+len(removed) > 1:
+		t.Fatalf("%v -> %v: more than one add or remove", was, is)
+	case len(added) == 1 && (!slices.Contains(usable, added[0]) || lasting(was, gone) >= rf):
+		t.Fatalf("%v -> %v: %s ought not to be added", was, is, added[0])
+	case len(removed) == 1 && (!gone[removed[0]] || lasting(was, gone) < rf):
+		t.Fatalf("%v -> %v: %s ought not to be removed", was, is, removed[0])
+	case len(added)+len(removed) == 0 && (is[0] == was[0] || !slices.Contains(usable, is[0])):
+		t.Fatalf("%v -> %v: the lead ought to move to a usable node", was, is)
 	}
 }
 
-func without(all, some []string) []string {
-	return slices.DeleteFunc(slices.Clone(all), func(id string) bool { return slices.Contains(some, id) })
-}
-
-// settle repeats Place until it has nothing more to say.
-func (l *layout) settle(t *rapid.T) {
-	limit := 4 + 12*(len(l.parts)+1)
-	for range limit {
-		changes := Place(l.nodes, l.parts, l.gone, l.rf)
-		if len(changes) == 0 {
-			return
+// settle repeats Place until nothing changes.
+func settle(t *rapid.T, nodes []Candidate, parts []PartitionView, gone map[string]bool, rf int) []PartitionView {
+	parts = slices.Clone(parts)
+	for range 2000 {
+		changed := Place(nodes, parts, gone, rf)
+		if len(changed) == 0 {
+			return parts
 		}
-		l.apply(t, changes)
+		for _, part := range changed {
+			at := slices.IndexFunc(parts, func(p PartitionView) bool { return p.ID == part.ID })
+			wantStep(t, parts[at].Replicas, part.Replicas, usable(nodes, gone), gone, rf)
+			parts[at] = part
+		}
 	}
-	t.Fatalf("got changes after %d rounds, want an end: %+v", limit, l)
+	t.Fatalf("does not settle: %+v", parts)
+	return nil
 }
 
-func TestPlacementConvergesByStepsThatNeverLoseAReplica(t *testing.T) {
+func TestPlacementMovesBySmallSafeStepsAndSettles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := drawLayout(t)
-		l.settle(t)
-		usable := l.usable()
-		for _, p := range l.parts {
-			if unused := without(usable, p.Replicas); l.lasting(p.Replicas) < l.rf && len(unused) > 0 {
-				t.Fatalf("partition %d: got %v, want %d replicas: %v could hold one", p.ID, p.Replicas, l.rf, unused)
+		nodes := drawCandidates(t)
+		parts, gone, rf := drawParts(t, nodes), drawGone(t, nodes), rapid.IntRange(1, 4).Draw(t, "rf")
+		ids := usable(nodes, gone)
+		for i, part := range settle(t, nodes, parts, gone, rf) {
+			possible := lasting(parts[i].Replicas, gone)
+			for _, id := range ids {
+				if !slices.Contains(parts[i].Replicas, id) {
+					possible++
+				}
 			}
-			if l.lasting(p.Replicas) > l.rf {
-				t.Fatalf("partition %d: got %v, want no more than %d replicas", p.ID, p.Replicas, l.rf)
+			if got := lasting(part.Replicas, gone); got < min(rf, possible) {
+				t.Fatalf("%v: got %d replicas that last, want %d", part, got, min(rf, possible))
+			}
+			if lasting(part.Replicas, gone) >= rf && lasting(part.Replicas, gone) != len(part.Replicas) {
+				t.Fatalf("%v: still has nodes that are gone: %v", part, gone)
 			}
 		}
 	})
 }
 
-func TestPlacementIsDeterministicAndChangesNothingThatItWasGiven(t *testing.T) {
+func TestPlacementDoesNotDependOnTheOrderOfNodesNorChangeItsInput(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := drawLayout(t)
-		before := fmt.Sprint(l.nodes, l.parts, l.gone)
-		first := Place(l.nodes, l.parts, l.gone, l.rf)
-		second := Place(rapid.Permutation(l.nodes).Draw(t, "order"), l.parts, l.gone, l.rf)
-		if fmt.Sprint(first) != fmt.Sprint(second) {
-			t.Fatalf("got %v and then %v, want the same in any order of nodes", first, second)
-		}
-		if after := fmt.Sprint(l.nodes, l.parts, l.gone); after != before {
-			t.Fatalf("got %s after the call, want %s", after, before)
+		nodes := drawCandidates(t)
+		parts, gone, rf := drawParts(t, nodes), drawGone(t, nodes), rapid.IntRange(1, 4).Draw(t, "rf")
+		before := fmt.Sprint(parts)
+		want := Place(nodes, parts, gone, rf)
+		got := Place(rapid.Permutation(nodes).Draw(t, "order"), parts, gone, rf)
+		if !reflect.DeepEqual(got, want) || fmt.Sprint(parts) != before {
+			t.Fatalf("got %v, want %v; input %v, was %s", got, want, parts, before)
 		}
 	})
 }
 
-func TestLeadersDifferByAtMostOneWhereAllNodesServe(t *testing.T) {
+func TestAGrowingClusterEndsBalanced(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := drawLayout(t)
-		l.gone = map[string]bool{}
-		for i := range l.nodes {
-			l.nodes[i].Role, l.nodes[i].Alive, l.nodes[i].Draining = "full", true, false
+		count, partitions := rapid.IntRange(1, 12).Draw(t, "nodes"), rapid.IntRange(1, 64).Draw(t, "partitions")
+		var nodes []Candidate
+		for i := range count {
+			nodes = append(nodes, Candidate{ID: fmt.Sprintf("n%02d", i), Alive: true})
 		}
-		l.rf = len(l.nodes) // every node can lead every partition
-		for i := range l.parts {
-			l.parts[i].Replicas = without(l.parts[i].Replicas, []string{"forgotten"})
+		parts := make([]PartitionView, partitions)
+		for i := range parts {
+			parts[i] = PartitionView{uint16(i), []string{"n00"}} // as the founder had them
 		}
-		for i := range l.parts {
-			l.parts[i].Replicas = slices.DeleteFunc(l.parts[i].Replicas, func(id string) bool { return !slices.Contains(l.usable(), id) })
+		load, leads := map[string]int{}, map[string]int{}
+		for _, part := range settle(t, nodes, parts, nil, 3) {
+			leads[part.Replicas[0]]++
+			for _, id := range part.Replicas {
+				load[id]++
+			}
 		}
-		l.settle(t)
-		leads := map[string]int{}
-		for _, p := range l.parts {
-			leads[p.Replicas[0]]++
+		if count > 3 {
+			delete(load, "n00") // the founder keeps what it has: only what is gone is replaced
 		}
-		least, most := len(l.parts), 0
-		for _, n := range l.nodes {
-			least, most = min(least, leads[n.ID]), max(most, leads[n.ID])
+		wantBalanced(t, "leads", leads, count, 1)
+		wantBalanced(t, "replicas", load, count-1, 2) // each goes where there is most room then
+	})
+}
+
+func wantBalanced(t *rapid.T, what string, counts map[string]int, nodes, within int) {
+	least, most := 0, 0
+	for _, n := range counts {
+		most = max(most, n)
+	}
+	if len(counts) >= nodes {
+		least = most
+		for _, n := range counts {
+			least = min(least, n)
 		}
-		if most-least > 1 {
-			t.Fatalf("got %v of %d partitions, want leaders spread within one", leads, len(l.parts))
+	}
+	if most-least > within {
+		t.Fatalf("%s over %d nodes: got %v, want all within %d", what, nodes, counts, within)
+	}
+}
+
+func TestReplicasGoToDifferentZones(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var nodes []Candidate
+		for i := range rapid.IntRange(3, 12).Draw(t, "nodes") {
+			nodes = append(nodes, Candidate{ID: fmt.Sprintf("n%02d", i), Zone: fmt.Sprintf("z%d", i%3), Alive: true})
+		}
+		parts := make([]PartitionView, rapid.IntRange(1, 32).Draw(t, "partitions"))
+		for i := range parts {
+			parts[i].ID = uint16(i)
+		}
+		for _, part := range settle(t, nodes, parts, nil, 3) {
+			zones := map[string]bool{}
+			for _, id := range part.Replicas {
+				zones[nodes[slices.IndexFunc(nodes, func(n Candidate) bool { return n.ID == id })].Zone] = true
+			}
+			if len(zones) != 3 {
+				t.Fatalf("%v: got zones %v, want three", part, zones)
+			}
 		}
 	})
 }
 
-func TestNewPartitionsLieInEveryZoneAndEvenly(t *testing.T) {
-	var nodes []Candidate
-	for i := range 6 {
-		nodes = append(nodes, Candidate{ID: fmt.Sprintf("n%d", i), Zone: string(rune('a' + i%3)), Role: "full", Alive: true})
-	}
-	l := &layout{nodes: nodes, rf: 3, gone: map[string]bool{}}
-	for i := range 12 {
-		l.parts = append(l.parts, PartitionView{ID: uint16(i)})
-	}
-	for changes := Place(l.nodes, l.parts, l.gone, l.rf); len(changes) > 0; changes = Place(l.nodes, l.parts, l.gone, l.rf) {
-		for _, next := range changes {
-			l.parts[next.ID] = next
-		}
-	}
-	load, leads := map[string]int{}, map[string]int{}
-	for _, p := range l.parts {
-		zones := map[string]bool{}
-		for _, id := range p.Replicas {
-			load[id]++
-			zones[nodes[id[1]-'0'].Zone] = true
-		}
-		if len(zones) != 3 {
-			t.Errorf("partition %d: got replicas %v, want all three zones", p.ID, p.Replicas)
-		}
-		leads[p.Replicas[0]]++
-	}
-	for _, n := range nodes {
-		if load[n.ID] != 6 || leads[n.ID] != 2 {
-			t.Errorf("%s: got %d replicas and %d leaders, want 6 and 2", n.ID, load[n.ID], leads[n.ID])
-		}
-	}
-}
-
-func TestANodeThatIsOnlyDownKeepsItsReplicas(t *testing.T) {
-	nodes := []Candidate{{ID: "a", Alive: true}, {ID: "b", Alive: true}, {ID: "c"}, {ID: "d", Alive: true}}
-	parts := []PartitionView{{ID: 7, Replicas: []string{"a", "b", "c"}}}
+func TestANodeThatIsOnlyDownIsNotReplaced(t *testing.T) {
+	nodes := []Candidate{{ID: "a", Alive: true}, {ID: "b"}, {ID: "c", Alive: true}, {ID: "d", Alive: true}}
+	parts := []PartitionView{{0, []string{"a", "b", "c"}}}
 	if got := Place(nodes, parts, nil, 3); got != nil {
-		t.Errorf("got %v, want nothing: c may come back", got)
+		t.Errorf("down: got %v, want no change", got)
 	}
-	got := Place(nodes, parts, map[string]bool{"c": true}, 3)
-	if want := []string{"a", "b", "c", "d"}; len(got) != 1 || !slices.Equal(got[0].Replicas, want) {
-		t.Errorf("got %v, want d added before c is dropped: %v", got, want)
+	if got := Place(nodes, parts, map[string]bool{"b": true}, 3); len(got) != 1 || !slices.Equal(got[0].Replicas, []string{"a", "b", "c", "d"}) {
+		t.Errorf("gone: got %v, want d added before b goes", got)
 	}
 }
