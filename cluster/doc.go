@@ -33,6 +33,6 @@
 //
 // Everything exported may be used by any goroutine. memberlist's callbacks hold
 // its locks, so ours only copy into an ordered queue; one goroutine works it
-// off. Handlers run on goroutines of their own, at most 1,024 per peer. Close
-// returns after all goroutines of ours have ended.
+// off. Handlers run on goroutines of their own; a peer's calls beyond the limits
+// are refused at once. Close returns after all goroutines of ours have ended.
 package cluster

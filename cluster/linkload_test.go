@@ -46,12 +46,12 @@ func TestABusyNodeIsNotTakenForADeadOne(t *testing.T) {
 		a, b := inMemory(t)
 		defer b.Close()
 		defer a.Close()
-		b.Handle(1, func(ctx context.Context, from string, req []byte) ([]byte, error) {
+		b.Handle(1, func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
 			select {
 			case <-time.After(time.Minute):
 			case <-ctx.Done():
 			}
-			return echo(ctx, from, req)
+			return nil, ctx.Err()
 		})
 		var wg sync.WaitGroup
 		var answered atomic.Int32
