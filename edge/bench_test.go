@@ -40,7 +40,7 @@ var encodings = map[string]encoding{"json": jsonFrames{}, "plain": plainFrames{}
 
 func TestADeliveryDoesNotAllocate(t *testing.T) {
 	for name, e := range encodings {
-		f, err := follow(newReplay(100), func() {})
+		f, err := follow(context.Background(), newReplay(100), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestADeliveryDoesNotAllocate(t *testing.T) {
 func BenchmarkFill(b *testing.B) {
 	for name, e := range encodings {
 		b.Run(name, func(b *testing.B) {
-			f, err := follow(newReplay(100), func() {})
+			f, err := follow(context.Background(), newReplay(100), func() {})
 			if err != nil {
 				b.Fatal(err)
 			}

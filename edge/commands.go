@@ -164,8 +164,7 @@ func (n *session) follow(id *uint64, q *query) error {
 	if err != nil {
 		return err
 	}
-	cursor := r.Cursor()
-	f, err := follow(r, n.signal)
+	f, err := follow(n.server.running, r, n.signal)
 	if err != nil {
 		r.Close()
 		return err
@@ -176,7 +175,7 @@ func (n *session) follow(id *uint64, q *query) error {
 		gaps := gapsOf(f.first.Items)
 		recovering := q.start.Kind != protocol.StartUnset && q.start.Kind != protocol.StartLatest
 		answer = func(dst []byte) []byte {
-			return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{Cursor: cursor, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps})
+			return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{Cursor: f.given, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps})
 		}
 	}
 	n.subscribe(f, answer)

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/pushd/pushd/broker"
@@ -25,10 +26,16 @@ type follower struct {
 }
 
 // follow pulls the first batch: errors such as a gap that the reader will not
-// have are then known before the stream begins.
-func follow(r reader, signal func()) (*follower, error) {
+// have are then known before the stream begins. It gives partitions that this
+// node holds no replica of a moment to say where they are, since until then the
+// cursor can only say "from the beginning" for them.
+func follow(ctx context.Context, r reader, signal func()) (*follower, error) {
+	settle, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if err := r.Settle(settle); err != nil && settle.Err() == nil {
+		return nil, err
+	}
 	f := &follower{reader: r, signal: signal, cursor: r.Cursor()}
-	f.given = f.cursor
 	f.wake = func() {
 		f.ready.Store(true)
 		f.signal()
@@ -38,7 +45,10 @@ func follow(r reader, signal func()) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.first = &b
+	if len(b.Items) == 0 {
+		f.cursor = b.Cursor
+	}
+	f.given, f.first = f.cursor, &b
 	return f, nil
 }
 

@@ -36,7 +36,7 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 	}
 	defer sub.Close()
 	st := &sseStream{server: s, w: w, control: http.NewResponseController(w), blocks: sseBlocks{q.envelope}, wake: make(chan struct{}, 1)}
-	if st.follower, err = follow(sub, signaler(st.wake)); err != nil {
+	if st.follower, err = follow(r.Context(), sub, signaler(st.wake)); err != nil {
 		return err
 	}
 	if len(st.follower.first.Items) == 0 && sub.Done() {

@@ -215,3 +215,20 @@ func (r *recorder) Write(b []byte) (int, error) {
 	r.wrote <- string(b)
 	return len(b), nil
 }
+
+// distant is a reader whose partition answers only after a while.
+type distant struct{ silent }
+
+func (d *distant) Settle(context.Context) error {
+	d.move("resolved")
+	return nil
+}
+
+func TestAStreamsFirstPositionWaitsForDistantPartitions(t *testing.T) {
+	r := &distant{}
+	r.move("unresolved")
+	f, err := follow(t.Context(), r, func() {})
+	if err != nil || f.given != "resolved" {
+		t.Errorf("got %q (%v), want the position that the other node named", f.given, err)
+	}
+}
