@@ -414,3 +414,31 @@ func TestADamagedEventIsNeverGiven(t *testing.T) {
 		}
 	}
 }
+
+func TestBehindAnEventThatFailedItsTopicsLaterOnesAreNotAttempted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 1)
+		f.logs[0].down = true
+		list := make([]protocol.Publish, 2*maxBatchEvents)
+		for i := range list {
+			list[i].Event = protocol.Event{Topic: "a", ID: fmt.Sprint(i)}
+		}
+		// The leader is back only after the first batch has given up: the second must not be stored without it.
+		time.AfterFunc(publishTimeout+retryPause/2, func() {
+			f.logs[0].mu.Lock()
+			defer f.logs[0].mu.Unlock()
+			f.logs[0].down = false
+		})
+		for i, r := range f.PublishBatch(context.Background(), list) {
+			if protocol.CodeOf(r.Err) != protocol.NoLeader {
+				t.Fatalf("event %d: got %+v, %v, want %s", i, r.Published, r.Err, protocol.NoLeader)
+			}
+		}
+		for i, r := range f.PublishBatch(context.Background(), list) {
+			if r.Err != nil || r.Offset != uint64(i+1) || r.Duplicate {
+				t.Fatalf("event %d sent again: got %+v, %v, want it stored at offset %d", i, r.Published, r.Err, i+1)
+			}
+		}
+		_ = f.Close()
+	})
+}

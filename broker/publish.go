@@ -30,8 +30,9 @@ func (b *Broker) PublishBatch(ctx context.Context, list []protocol.Publish) []Re
 	results := make([]Result, len(list))
 	catalog := b.catalog.Load()
 	flights := make([]*pending, len(list))
+	whole := &request{}
 	for i := range list {
-		flights[i], results[i] = b.launch(ctx, catalog, &list[i])
+		flights[i], results[i] = b.launch(ctx, catalog, whole, &list[i])
 	}
 	for i, f := range flights {
 		if f != nil {
@@ -42,11 +43,14 @@ func (b *Broker) PublishBatch(ctx context.Context, list []protocol.Publish) []Re
 }
 
 // launch queues one publish; nil if it has its result already.
-func (b *Broker) launch(ctx context.Context, catalog *Catalog, p *protocol.Publish) (*pending, Result) {
+func (b *Broker) launch(ctx context.Context, catalog *Catalog, whole *request, p *protocol.Publish) (*pending, Result) {
 	if len(catalog.Partitions) == 0 {
 		return nil, Result{Err: errNotJoined()}
 	}
-	f := &pending{proposal: proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch}}
+	if err := whole.refusal(p.Event.Topic); err != nil {
+		return nil, Result{Err: err}
+	}
+	f := &pending{request: whole, proposal: proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch}}
 	f.event.Offset, f.event.Epoch, f.event.Time = 0, 0, 0
 	if !f.named {
 		id, err := uuid.NewV7()
@@ -64,6 +68,7 @@ func (b *Broker) launch(ctx context.Context, catalog *Catalog, p *protocol.Publi
 		f.deadline = d
 	}
 	if err := b.queueOf(catalog.partitionOf(f.event.Topic)).add(f); err != nil {
+		whole.fail(f.event.Topic, err)
 		return nil, Result{Err: err}
 	}
 	return f, Result{}

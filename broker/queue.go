@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,37 @@ type pending struct {
 	proposal
 	deadline time.Time
 	done     chan stored // capacity 1
+	request  *request
+}
+
+// request is what one caller published at once. Behind an event that failed,
+// its topic's later ones are not attempted: who sends them again would have
+// them in another order.
+type request struct {
+	mu     sync.Mutex // guards failed
+	failed map[string]error
+}
+
+func (r *request) fail(topic string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed == nil {
+		r.failed = map[string]error{}
+	}
+	if r.failed[topic] == nil {
+		r.failed[topic] = err
+	}
+}
+
+// refusal is why an event of a topic is not attempted, nil if it is.
+func (r *request) refusal(topic string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.failed[topic]
+	if err == nil {
+		return nil
+	}
+	return protocol.CodeOf(err).Errorf("not attempted, since an earlier event of %s in this request failed: %v", topic, err)
 }
 
 // add queues a publish.
@@ -58,6 +90,13 @@ func (q *queue) run() {
 func (q *queue) take() []*pending {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.waiting = slices.DeleteFunc(q.waiting, func(p *pending) bool {
+		err := p.request.refusal(p.event.Topic)
+		if err != nil {
+			p.done <- stored{err: err}
+		}
+		return err != nil
+	})
 	n, size := 0, 0
 	for n < len(q.waiting) && n < maxBatchEvents {
 		size += proposalSize(&q.waiting[n].proposal)
@@ -132,12 +171,16 @@ func (q *queue) refusal(err error, unknown bool) error {
 
 func (q *queue) answer(batch []*pending, results []stored) {
 	for i, p := range batch {
+		if err := results[i].err; err != nil {
+			p.request.fail(p.event.Topic, err)
+		}
 		p.done <- results[i]
 	}
 }
 
 func (q *queue) refuse(batch []*pending, err error) {
 	for _, p := range batch {
+		p.request.fail(p.event.Topic, err)
 		p.done <- stored{err: err}
 	}
 }
