@@ -157,7 +157,7 @@ func (l *Link) watchHost(conn net.Conn) {
 	}
 	err := tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
 	if err == nil {
-		err = limitSilence(tcp)
+		err = limitSilence(tcp, silenceLimit)
 	}
 	if err != nil {
 		l.log.Debug("keepalive of a peer connection can't be set", "err", err)

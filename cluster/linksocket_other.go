@@ -2,8 +2,11 @@
 
 package cluster
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // limitSilence does nothing where the socket option does not exist: calls have
 // their pings, and writes their deadline.
-func limitSilence(*net.TCPConn) error { return nil }
+func limitSilence(*net.TCPConn, time.Duration) error { return nil }

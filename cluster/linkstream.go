@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // StreamHandler pushes frames to the node that asked until it returns. send
@@ -33,20 +34,42 @@ func (l *Link) Stream(ctx context.Context, nodeID string, method uint8, req []by
 	if err != nil {
 		return err
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	done := make(chan struct{})
+	defer close(done)
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	defer context.AfterFunc(l.running, func() { _ = conn.Close() })()
-	err = receiveStream(conn, method, req, recv)
+	if _, err = conn.Write(appendStreamFrame(nil, method, req)); err == nil {
+		wg.Go(func() { pingStream(conn, done) })
+		err = receiveStream(conn, recv)
+	} else {
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-func receiveStream(conn net.Conn, method uint8, req []byte, recv func([]byte) error) error {
-	if _, err := conn.Write(appendStreamFrame(nil, method, req)); err != nil {
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+// pingStream says that this node lives, however long recv takes.
+func pingStream(conn net.Conn, done <-chan struct{}) {
+	tick := time.NewTicker(pingPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		if _, err := conn.Write([]byte{0}); err != nil {
+			return // the receiver learns it from its own read
+		}
 	}
+}
+
+func receiveStream(conn net.Conn, recv func([]byte) error) error {
 	r := bufio.NewReaderSize(conn, readBuffer)
 	var buf []byte
 	for {
@@ -73,9 +96,13 @@ func receiveStream(conn net.Conn, method uint8, req []byte, recv func([]byte) er
 	}
 }
 
-// serveStream runs one stream's handler.
+// serveStream runs one stream's handler. A slow receiver's window may be shut for
+// any time, which TCP_USER_TIMEOUT takes for death: its pings tell instead.
 func (l *Link) serveStream(conn net.Conn, from string) {
 	defer func() { _ = conn.Close() }()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = limitSilence(tcp, 0) // at worst, the old limit stays
+	}
 	r := bufio.NewReader(conn)
 	frame, err := readFrame(r, nil)
 	if err != nil || len(frame) == 0 {
@@ -85,13 +112,22 @@ func (l *Link) serveStream(conn net.Conn, from string) {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, _ = r.ReadByte() // nothing more is sent: this ends when the other side does
+		hearPings(conn, r)
 		cancel()
 		_ = conn.Close()
 	})
 	l.runStream(ctx, conn, from, frame[0], frame[1:])
-	_ = conn.Close()
-	wg.Wait()
+	wg.Wait() // the receiver hangs up: a ping to a closed socket would reset it, and lose what is under way
+}
+
+// hearPings returns when the other side has gone or says nothing any more.
+func hearPings(conn net.Conn, r *bufio.Reader) {
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(silenceLimit))
+		if _, err := r.ReadByte(); err != nil {
+			return
+		}
+	}
 }
 
 func (l *Link) runStream(ctx context.Context, conn net.Conn, from string, method uint8, req []byte) {
@@ -112,6 +148,9 @@ func (l *Link) runStream(ctx context.Context, conn net.Conn, from string, method
 		_, err := conn.Write(buf)
 		return err
 	})
+	if ctx.Err() != nil {
+		return // cut short by a side that goes away: whatever the handler says, it is not the stream's end
+	}
 	last := appendStreamFrame(nil, statusOK, nil)
 	if err != nil {
 		last = appendStreamFrame(nil, statusFailed, appendRefusal(nil, refusalOf(err)))
