@@ -351,11 +351,13 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 
 func TestADamagedFileOfKnownAddressesIsIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known.json")
-	if err := os.WriteFile(path, []byte(`["old"]`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := loadKnown(path); got == nil || len(got) != 0 {
-		t.Errorf("got %v, want an empty map", got)
+	for _, text := range []string{`["old"]`, `null`, `{"id":`, ""} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := loadKnown(path); got == nil || len(got) != 0 {
+			t.Errorf("%q: got %v, want an empty map", text, got)
+		}
 	}
 }
 

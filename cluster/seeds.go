@@ -43,8 +43,9 @@ func gossipUDP(addr string) (*net.UDPAddr, error) {
 // loadKnown reads the gossip addresses, by node id, that this node knew last. A
 // missing or damaged file only costs the shortcut.
 func loadKnown(path string) map[string]string {
-	known := map[string]string{}
-	if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &known) != nil {
+	var known map[string]string
+	text, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(text, &known) != nil || known == nil {
 		return map[string]string{}
 	}
 	return known
