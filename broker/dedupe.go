@@ -48,8 +48,11 @@ func (d *dedupe) find(key idKey) (seenID, bool) {
 func (d *dedupe) add(s seenID) {
 	d.ring = append(d.ring, s)
 	d.byKey[s.key] = uint32(len(d.ring) - 1)
-	for n := len(d.byKey); n > dedupeMin && (n > dedupeMax || d.ring[d.head].time < s.time-int64(dedupeWindow)); n = len(d.byKey) {
-		delete(d.byKey, d.ring[d.head].key)
+	for n := len(d.ring) - d.head; n > dedupeMin && (n > dedupeMax || d.ring[d.head].time < s.time-int64(dedupeWindow)); n-- {
+		// An id of a deleted epoch may have come again, and then is to be kept.
+		if key := d.ring[d.head].key; d.byKey[key] == uint32(d.head) {
+			delete(d.byKey, key)
+		}
 		d.head++
 	}
 	if d.head > len(d.ring)/2 && d.head > 1024 {

@@ -65,24 +65,65 @@ func (s *Subscription) follows(topic string) bool {
 	return false
 }
 
-// mergeLanes joins lanes of one partition that have met. Lanes are in order of
-// partition and position.
-func mergeLanes(lanes []*lane) []*lane {
-	slices.SortStableFunc(lanes, compareLanes)
-	out := lanes[:0]
-	for _, l := range lanes {
-		if n := len(out); n > 0 && out[n-1].partition == l.partition && out[n-1].position == l.position && mergeable(out[n-1]) && mergeable(l) {
-			out[n-1].members = sortedUnion(out[n-1].members, l.members)
+// mergeLanes joins lanes of one partition that have met, and leaves the lanes in
+// order of partition and position.
+func (s *Subscription) mergeLanes() {
+	if len(s.lanes) == 1 {
+		return
+	}
+	slices.SortStableFunc(s.lanes, compareLanes)
+	out := s.lanes[:0]
+	for _, l := range s.lanes {
+		if n := len(out); n > 0 && compareLanes(out[n-1], l) == 0 && mergeable(out[n-1]) && mergeable(l) {
+			s.join(out[n-1], l)
 			continue
 		}
 		out = append(out, l)
 	}
-	clear(lanes[len(out):])
+	clear(s.lanes[len(out):])
+	s.lanes = out
+}
+
+func mergeable(l *lane) bool { return l.start == nil && l.remote == nil }
+
+// join gives b's selectors to a, which stands at the same place.
+func (s *Subscription) join(a, b *lane) {
+	skip, forgiven := s.keptByBoth(a, b, a.skip, b.skip), s.keptByBoth(a, b, a.forgiven, b.forgiven)
+	a.skip, a.forgiven = skip, forgiven
+	a.members = sortedUnion(a.members, b.members)
+}
+
+// keptByBoth is what two lanes together keep from the reader: of a topic that
+// both cover, only what each of them does.
+func (s *Subscription) keptByBoth(a, b *lane, ofA, ofB map[string]uint64) (out map[string]uint64) {
+	keep := func(mine, others map[string]uint64, other *lane) {
+		for name, upTo := range mine {
+			if s.laneMatches(other, name) {
+				upTo = min(upTo, others[name])
+			}
+			if upTo == 0 {
+				continue
+			}
+			if out == nil {
+				out = map[string]uint64{}
+			}
+			out[name] = upTo
+		}
+	}
+	keep(ofA, ofB, b)
+	keep(ofB, ofA, a)
 	return out
 }
 
-func mergeable(l *lane) bool {
-	return l.start == nil && l.skip == nil && l.forgiven == nil && l.remote == nil
+// passed says whether another lane that covers the topic is beyond a position:
+// what is there is given by that one alone, or was before.
+func (s *Subscription) passed(l *lane, topic string, position uint64) bool {
+	for _, other := range s.lanes {
+		if other != l && other.partition == l.partition && other.start == nil && other.position >= position && s.laneMatches(other, topic) {
+			return true
+		}
+	}
+	return false
 }
 
 func compareLanes(a, b *lane) int {

@@ -31,6 +31,7 @@ type Partition struct {
 	buried   []string                   // deleted topics, oldest first
 	waiting  map[*Subscription]struct{} // armed readers with patterns, or for the position alone
 	awaited  []awaited
+	closed   bool
 }
 
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
@@ -237,5 +238,5 @@ func (p *Partition) close() {
 	for _, s := range p.segments {
 		s.close()
 	}
-	p.segments = nil
+	p.segments, p.closed = nil, true
 }

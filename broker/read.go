@@ -8,6 +8,9 @@ import (
 	"sort"
 )
 
+// errReplicaGone says that the replica was closed: what it held is elsewhere.
+var errReplicaGone = errors.New("the replica was taken from this node")
+
 // want is what one lane asks of a partition: the records behind a position
 // that its selectors cover.
 type want struct {
@@ -42,7 +45,10 @@ type lostRange struct {
 // again.
 func (p *Partition) read(w want) (found, error) {
 	for {
-		f, plan := p.plan(w)
+		f, plan, err := p.plan(w)
+		if err != nil {
+			return f, err
+		}
 		ok, err := plan.load(&f)
 		if err != nil || ok {
 			return f, err
@@ -58,10 +64,14 @@ type planned struct {
 	span span
 }
 
-func (p *Partition) plan(w want) (found, plan) {
+func (p *Partition) plan(w want) (found, plan, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.planLocked(w)
+	if p.closed {
+		return found{}, plan{}, errReplicaGone
+	}
+	f, pl := p.planLocked(w)
+	return f, pl, nil
 }
 
 func (p *Partition) planLocked(w want) (f found, pl plan) {
@@ -73,17 +83,20 @@ func (p *Partition) planLocked(w want) (f found, pl plan) {
 	if w.after >= limit {
 		return f, pl
 	}
+	bytes := int64(0)
 	take := func(position uint64, s *segment, t *topic) bool {
 		if position <= t.gone || position < t.deleted || position < t.epoch {
 			return true // no longer retained; lost tells the reader
 		}
-		if len(f.records) >= w.limit {
+		if len(f.records) >= w.limit || bytes >= pullBytes {
 			f.upTo, f.end = position-1, false
 			return false
 		}
+		at := s.span(position)
+		bytes += at.to - at.from
 		r := p.tail.at(position)
 		if r == nil {
-			pl.spans = append(pl.spans, planned{len(f.records), s.span(position)})
+			pl.spans = append(pl.spans, planned{len(f.records), at})
 		}
 		f.records = append(f.records, r)
 		return true
@@ -163,7 +176,8 @@ func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
 	if o := t.old; o != nil && o.newest > w.after && o.newest <= upTo {
 		gaps = append(gaps, lostRange{t.name, o.epoch, p.firstLost(t, w, o.epoch, o.last, o.newest), o.last, true, o.newest})
 	}
-	if t.exists() && t.gone > w.after && t.gone <= upTo {
+	had := w.after >= t.epoch && w.previous(t) >= t.first-1 // after a restart, gone may lie behind the last removed event
+	if t.exists() && t.gone > w.after && t.gone <= upTo && !had {
 		gaps = append(gaps, lostRange{t.name, t.epoch, p.firstLost(t, w, t.epoch, t.first-1, t.gone), t.first - 1, false, t.gone})
 	}
 	return gaps

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -36,6 +37,9 @@ func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bo
 			p.resolve(s, l)
 		}
 		f, err = p.read(s.want(l, limit, upTo))
+		if errors.Is(err, errReplicaGone) {
+			return found{}, false, nil // closed between the two looks
+		}
 		return f, true, err
 	}
 	if l.remote == nil {

@@ -3,6 +3,7 @@ package broker
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -55,8 +56,13 @@ func (s *PartitionSnapshot) Files() []SnapshotFile { return s.files }
 // Persist makes the segments durable, then writes the state.
 func (s *PartitionSnapshot) Persist(w io.Writer) error {
 	for _, g := range s.segments {
-		if err := g.file.Sync(); err != nil && !strings.Contains(err.Error(), "closed") {
+		if err := g.file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
 			return fmt.Errorf("sync %s: %w", g.path, err)
+		}
+	}
+	if len(s.segments) > 0 {
+		if err := syncDir(filepath.Dir(s.segments[0].path)); err != nil {
+			return err
 		}
 	}
 	_, err := w.Write(s.state)
@@ -120,6 +126,7 @@ func (p *Partition) Restore(state io.Reader, dir string) error {
 	if err := next.openSegments(files); err != nil {
 		return err
 	}
+	next.reconcile()
 	p.mu.Lock()
 	for _, s := range p.segments {
 		s.close()
@@ -196,7 +203,48 @@ func (p *Partition) receive(dir string, files []SnapshotFile) error {
 			return err
 		}
 	}
+	return syncDir(p.dir)
+}
+
+// syncDir makes the names of files durable: a segment whose name is lost looks
+// like one that retention removed.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
 	return nil
+}
+
+// reconcile lets topics forget what was in segments that retention removed after
+// the snapshot was taken.
+func (p *Partition) reconcile() {
+	before := p.position
+	if len(p.segments) > 0 {
+		before = p.segments[0].first - 1
+	}
+	for _, t := range p.byNumber {
+		if !t.exists() {
+			continue
+		}
+		if kept := p.count(t, max(t.gone, t.epoch-1), p.position); kept < t.events() {
+			t.first, t.gone, t.bytes = t.last+1-kept, max(t.gone, before), p.bytesOf(t, before)
+		}
+	}
+}
+
+// bytesOf is what a topic's records behind a position take.
+func (p *Partition) bytesOf(t *topic, after uint64) (n uint64) {
+	for _, s := range p.segments {
+		for _, rel := range s.after(t.number, after) {
+			w := s.span(s.first + uint64(rel))
+			n += uint64(w.to - w.from)
+		}
+	}
+	return n
 }
 
 // openSegments indexes the segments of the snapshot and removes any other. A

@@ -28,7 +28,7 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 	if err := s.begin(catalog, start); err != nil {
 		return nil, err
 	}
-	s.lanes = mergeLanes(s.lanes)
+	s.mergeLanes()
 	s.told = s.cursor()
 	b.remember(s)
 	return s, nil
@@ -188,7 +188,8 @@ func (p *Partition) lostUntil(t *topic) uint64 {
 // began.
 func (p *Partition) forgive(l *lane, w want) {
 	for _, t := range p.byNumber {
-		if until := p.lostUntil(t); until > l.position && w.matches(t) {
+		lost := t.gone > l.position || t.old != nil && t.old.newest > l.position
+		if until := p.lostUntil(t); lost && until > l.position && w.matches(t) {
 			if l.forgiven == nil {
 				l.forgiven = map[string]uint64{}
 			}

@@ -95,7 +95,7 @@ func (s *Subscription) partitions() (list []uint16) {
 // that the order is the partition's, and says whether that is all.
 func (s *Subscription) pullPartition(partition uint16, left *budget, b *Batch) (end bool, err error) {
 	for {
-		s.lanes = mergeLanes(s.lanes)
+		s.mergeLanes()
 		l := s.lanes[slices.IndexFunc(s.lanes, func(l *lane) bool { return l.partition == partition })]
 		foremost := s.nextLane(l) == 0
 		if end, err = s.pullLane(l, left, b); err != nil || !end {
@@ -169,6 +169,9 @@ func (s *Subscription) nextLane(l *lane) (upTo uint64) {
 
 func (s *Subscription) give(l *lane, r *Record, left *budget, b *Batch) {
 	l.position = r.Position
+	if s.passed(l, r.Topic, r.Position) {
+		return
+	}
 	if i, ok := s.exact[r.Topic]; ok {
 		s.seen[i] = r.Offset
 	}
@@ -181,7 +184,7 @@ func (s *Subscription) give(l *lane, r *Record, left *budget, b *Batch) {
 }
 
 func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
-	if g.at <= l.forgiven[g.name] {
+	if g.at <= l.forgiven[g.name] || s.passed(l, g.name, g.at) {
 		return nil
 	}
 	reason := protocol.GapExpired
@@ -205,17 +208,16 @@ func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
 func (s *Subscription) Arm(wake func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil || s.live.any() {
+	if s.failed != nil {
 		return false
 	}
 	s.armed.Store(&wake)
+	ready := s.live.any() // looked at behind Store: what comes later finds the reader armed
 	for _, l := range s.lanes {
-		if !s.armLane(l) {
-			s.armed.Store(nil)
-			return false
-		}
+		ready = ready || !s.armLane(l)
 	}
-	return s.armed.Load() != nil || !s.live.any() // woken in between: wake has been called
+	// Woken in between, wake has been called, and is not to be called again.
+	return !ready || s.armed.Swap(nil) == nil
 }
 
 // fire calls wake, if armed.
