@@ -55,12 +55,19 @@ func fromLink(err error) error {
 		if remote.Code == codeNotLeader {
 			return fmt.Errorf("%w: %s", broker.ErrNotLeader, remote.Text)
 		}
+		if remote.Code == codeTooLarge {
+			remote.Code = string(protocol.PayloadTooLarge)
+		}
 		return protocol.Code(remote.Code).Errorf("%s", remote.Text)
 	}
 	return err
 }
 
-const codeNotLeader = "not_leader"
+// Codes of the link that are none of the protocol's.
+const (
+	codeNotLeader = "not_leader"
+	codeTooLarge  = "too_large"
+)
 
 // toLink lets the caller at the other node tell our errors apart.
 func toLink(err error) error {

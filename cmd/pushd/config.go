@@ -60,8 +60,8 @@ func nearest(text string) string {
 	}
 	var names []string
 	t := reflect.TypeFor[file]()
-	for i := range t.NumField() {
-		names = append(names, t.Field(i).Tag.Get("yaml"))
+	for field := range t.Fields() {
+		names = append(names, field.Tag.Get("yaml"))
 	}
 	return didYouMean(name, names)
 }

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pushd/pushd/cmd/node"
+)
+
+// startNode runs a node for the commands and gives its URL.
+func startNode(t *testing.T) string {
+	t.Helper()
+	any := "127.0.0.1:0"
+	ready := make(chan string, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	cfg := node.Config{NodeName: "n1", DataDir: t.TempDir(), ClientAddr: any, PeerAddr: any, GossipAddr: any}
+	go func() { ended <- node.Run(ctx, cfg, func(n *node.Node) { ready <- n.ClientURL() }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the node ended with %v", err)
+		}
+	})
+	select {
+	case url := <-ready:
+		return url
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the node did not start: %v", err)
+		return ""
+	}
+}
+
+// pushd runs one command line.
+func pushd(in string, args ...string) (code int, out, talk string) {
+	var o, e bytes.Buffer
+	code = run(append([]string{"pushd"}, args...), strings.NewReader(in), &o, &e)
+	return code, o.String(), e.String()
+}
+
+func TestCommandsDoWhatTheySay(t *testing.T) {
+	t.Setenv("PUSHD_SERVER", startNode(t))
+	for _, c := range []struct {
+		in   string
+		args string
+		want string // in the output
+	}{
+		{"", "publish a one", "a      1"},
+		{"two", "publish a -", "a      2"},
+		{"three\n\nfive", "publish --lines a -", ""},
+		{"", "publish a six -o json --type t --header k:v --id x", `"offset": 6`},
+		{"", "publish -o ndjson a again --id x", `"duplicate":true`},
+		{"", "subscribe a --after earliest --count 6", "one\ntwo\nthree\n\nfive\nsix\n"},
+		{"", "subscribe a --via sse --after earliest --count 1", "one\n"},
+		{"", "subscribe a --via longpoll --after earliest --count 1", "one\n"},
+		{"", "subscribe --via poll --after -1 --count 1 -o ndjson *", `"headers":{"k":"v"},"data":"six"`},
+		{"", "topics", "a      "},
+		{"", "topics -o json", `"last_offset": 6`},
+		{"", "topics a -o ndjson", `"leader":"n1"`},
+		{"", "nodes", "n1    alive"},
+		{"", "nodes -o json", `"nodes": [`},
+		{"", "partitions -o ndjson", `{"id":7,"leader":"n1","replicas":[{"node":"n1","voter":true`},
+		{"", "version", "pushd "},
+		{"", "completion bash", "complete "},
+		{"", "completion zsh", "compdef"},
+		{"", "completion fish", "complete -c pushd"},
+		{"", "topics rm a", ""},
+		{"", "", "pushd dev"},
+	} {
+		code, out, talk := pushd(c.in, strings.Fields(c.args)...)
+		if code != exitOK || !strings.Contains(out, c.want) {
+			t.Errorf("pushd %s: got exit code %d, %q and %q, want 0 and %q", c.args, code, out, talk, c.want)
+		}
+	}
+}
+
+func TestRefusalsHaveTheirExitCodesAndSayWhatToDo(t *testing.T) {
+	url := startNode(t)
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte("node_name: n1\nclient_adr: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	taken := strings.TrimPrefix(url, "http://")
+	for _, c := range []struct {
+		args string
+		code int
+		want string // in what it says
+	}{
+		{"publsh a b", exitUsage, "did you mean publish?"},
+		{"publish a b --tpe x", exitUsage, "did you mean type?"},
+		{"publish", exitUsage, "takes a topic"},
+		{"publish a..b x", exitUsage, "empty segment"},
+		{"publish a x --ack maybe", exitUsage, "--ack"},
+		{"publish a x --header k", exitUsage, "NAME:VALUE"},
+		{"publish a x -o yaml", exitUsage, "table, json or ndjson"},
+		{"publish a x --if-match 7", exitFailed, "offset_mismatch"},
+		{"publish $sys x", exitDenied, "belongs to the system"},
+		{"subscribe", exitUsage, "at least one topic"},
+		{"subscribe a --via pigeon", exitUsage, "ws, sse, longpoll or poll"},
+		{"subscribe a --after nonsense", exitUsage, "bad_cursor"},
+		{"subscribe a --count 1 --timeout 50ms", exitTimedOut, "time was up"},
+		{"topics nope", exitNotFound, "no topic nope"},
+		{"topics rm nope", exitNotFound, "no topic nope"},
+		{"topics --server http://127.0.0.1:1", exitUnreachable, "http://127.0.0.1:1"},
+		{"topics --server 127.0.0.1", exitUsage, "--server"},
+		{"agent now", exitUsage, "pushd agent join"},
+		{"agent join", exitUsage, "at least one member"},
+		{"agent --partitions 1000", exitUsage, "--partitions"},
+		{"agent --client-addr 0.0.0.0:7340", exitUsage, "--insecure-no-auth"},
+		{"agent --gossip-addr 0.0.0.0:7342", exitUsage, "--insecure-cluster"},
+		{"agent --log-level loud", exitUsage, "--log-level"},
+		{"agent --config " + bad, exitUsage, "did you mean client_addr?"},
+		{"agent --client-addr " + taken + " --data-dir " + dir, exitFailed, "--client-addr"},
+		{"dev -n 100", exitUsage, "at most"},
+		{"completion tcsh", exitUsage, "bash, zsh or fish"},
+	} {
+		args := strings.Fields(c.args)
+		if !strings.Contains(c.args, "--server") && slices.Contains([]string{"publish", "subscribe", "topics"}, args[0]) {
+			args = append(args, "--server", url)
+		}
+		code, out, talk := pushd("", args...)
+		if code != c.code || !strings.Contains(talk, c.want) || out != "" {
+			t.Errorf("pushd %s: got exit code %d, said %q, printed %q; want %d and %q", c.args, code, talk, out, c.code, c.want)
+		}
+	}
+}
+
+func TestFlagsMayStandAnywhere(t *testing.T) {
+	app := newApp(nil, nil, nil)
+	for in, want := range map[string]string{
+		"publish a b --id x":             "publish --id x a b",
+		"publish --id x a b":             "publish --id x a b",
+		"publish a --lines -":            "publish --lines a -",
+		"publish a -o json -- --not-one": "publish -o json a -- --not-one",
+		"publish a --id=x -1":            "publish --id=x -1 a",
+		"agent join h:1 --zone z h:2":    "agent join --zone z h:1 h:2",
+		"topics rm a -o json":            "topics rm -o json a",
+	} {
+		got := strings.Join(hoist(app, append([]string{"pushd"}, strings.Fields(in)...)), " ")
+		if got != "pushd "+want {
+			t.Errorf("hoist(%s): got %q, want %q", in, got, "pushd "+want)
+		}
+	}
+}
+
+func TestTheNearestNameIsSuggested(t *testing.T) {
+	for word, want := range map[string]string{"publsh": "publish", "topic": "topics", "zzzzzz": ""} {
+		got := didYouMean(word, []string{"publish", "topics", "agent"})
+		if want != "" {
+			want = fmt.Sprintf("; did you mean %s?", want)
+		}
+		if got != want {
+			t.Errorf("didYouMean(%s): got %q, want %q", word, got, want)
+		}
+	}
+}
