@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -123,9 +124,7 @@ func (c *Client) once(ctx context.Context, server string, r request) (*http.Resp
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range r.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.header)
 	c.authorize(req.Header)
 	return c.http.Do(req)
 }
