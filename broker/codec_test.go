@@ -1,0 +1,110 @@
+package broker
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+var sampleEvent = protocol.Event{
+	Topic: "orders.eu", Offset: 7, Epoch: 3, ID: "x", Time: 1_700_000_000_000_000_000, Type: "t", ContentType: "text/plain",
+	Headers: []protocol.Header{{Name: "a", Value: "b"}}, Data: []byte("payload"),
+}
+
+func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
+	nine := uint64(9)
+	entry := appendPublishHead(nil, 5, 2)
+	want := []proposal{{event: sampleEvent, named: true}, {event: sampleEvent, ifMatch: &nine}}
+	for i := range want {
+		entry = appendProposal(entry, &want[i])
+	}
+	c, err := decodeCommand(entry)
+	if err != nil || c.kind != commandPublish || c.time != 5 || !reflect.DeepEqual(c.proposals, want) {
+		t.Errorf("command: got %+v, %v", c, err)
+	}
+	r, n, err := decodeRecord(appendRecord(nil, 42, &sampleEvent))
+	if err != nil || n == 0 || r.Position != 42 || !reflect.DeepEqual(r.Event, sampleEvent) {
+		t.Errorf("record: got %+v, %v", r, err)
+	}
+	q := question{partition: 3, selectors: []string{"a", "b.*"}, start: 1, n: 2, position: 3, upTo: 4, limit: 5, seen: 6, wait: 7}
+	if got, err := decodeQuestion(q.append(nil)); err != nil || !reflect.DeepEqual(got, q) {
+		t.Errorf("question: got %+v, %v, want %+v", got, err, q)
+	}
+	results := []stored{{offset: 1, epoch: 2, position: 3, time: 4}, {offset: 5, duplicate: true}, {err: protocol.OffsetMismatch.Errorf("no")}}
+	got, err := decodeStored(appendStored(nil, results), 3)
+	if err != nil || got[0] != results[0] || got[1] != results[1] || protocol.CodeOf(got[2].err) != protocol.OffsetMismatch {
+		t.Errorf("results: got %+v, %v", got, err)
+	}
+	f := remoteFound{found{[]*Record{r}, []lostRange{{"a", 1, 2, 3, true, 4}}, 42, true}, 5, 6}
+	back, err := decodeRemoteFound(appendRemoteFound(nil, f))
+	if err != nil || back.upTo != 42 || !back.end || back.position != 5 || back.seen != 6 || !reflect.DeepEqual(back.gaps, f.gaps) || len(back.records) != 1 {
+		t.Errorf("answer: got %+v, %v", back, err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	p := proposal{event: sampleEvent, named: true}
+	f.Add(appendProposal(appendPublishHead(nil, 1, 1), &p))
+	f.Add(encodeDelete(1, "a"))
+	f.Add(appendRecord(nil, 1, &sampleEvent))
+	f.Add(question{selectors: []string{"a"}}.append(nil))
+	f.Add(appendStored(nil, []stored{{offset: 1}}))
+	f.Add(appendRemoteFound(nil, remoteFound{}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = decodeCommand(b)
+		if r, n, err := decodeRecord(b); err == nil && !bytes.Equal(appendRecord(nil, r.Position, &r.Event), b[:n]) {
+			t.Errorf("record %x is read as %+v, which is written otherwise", b[:n], r.Event)
+		}
+		_, _ = decodeQuestion(b)
+		_, _ = decodeStored(b, 1)
+		_, _ = decodeRemoteFound(b)
+		_, _ = newPartition(0, "", 0, nil).decodeState(b)
+	})
+}
+
+func TestReadingTheTailCostsNoDisk(t *testing.T) {
+	f := newFixture(t, 1)
+	for range 100 {
+		f.publish("a", "x")
+	}
+	s := f.subscribe("earliest", "a")
+	if n := testing.AllocsPerRun(20, func() {
+		if _, err := s.Pull(100); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 20 {
+		t.Errorf("Pull with nothing new: got %v allocations, want at most 20", n)
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	f := newFixture(b, 1)
+	p := f.logs[0].partition
+	entry := appendPublishHead(nil, 1, 256)
+	for range 256 {
+		entry = appendProposal(entry, &proposal{event: protocol.Event{Topic: "a", ID: "x", Data: make([]byte, 256)}})
+	}
+	b.ReportAllocs()
+	for index := uint64(1); b.Loop(); index++ {
+		p.Apply(index, entry)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/event")
+}
+
+func BenchmarkPull(b *testing.B) {
+	f := newFixture(b, 1)
+	for range 1000 {
+		f.publish("a", "payload")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s := f.subscribe("earliest", "a")
+		if batch, err := s.Pull(1000); err != nil || len(batch.Items) != 1000 {
+			b.Fatalf("got %d items, %v", len(batch.Items), err)
+		}
+		s.Close()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/event")
+}
