@@ -136,7 +136,7 @@ func TestTwoClustersNeverMix(t *testing.T) {
 		if _, err := w.start(6, o); err != nil && !errors.Is(err, ErrOtherCluster) {
 			w.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Second)
 		w.wantNoFatal(all[0], all[1], other)
 		for _, c := range append(all, other) {
 			for _, n := range c.Nodes() {

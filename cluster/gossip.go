@@ -128,26 +128,36 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if node.ID == d.c.options.ID {
 		return nil
 	}
-	if err := d.c.admit(node); err != nil {
-		d.c.events.push(event{eventForeign, node, time.Now()})
+	if err := d.admit(node); err != nil {
 		return err
 	}
 	return d.c.nameIsFree(node)
 }
 
-// NotifyMerge is asked before a join takes effect, on both sides.
-func (d delegate) NotifyMerge(peers []*memberlist.Node) error {
+// admit refuses another cluster's node, and drops it if it was taken for one of
+// ours while it had not adopted a cluster.
+func (d delegate) admit(n Node) error {
+	err := d.c.admit(n)
+	if err != nil {
+		d.c.events.push(event{eventForeign, n, time.Now()})
+	}
+	return err
+}
+
+// NotifyMerge is asked before a join takes effect, on both sides. It looks at all
+// of them, since each may have to be dropped.
+func (d delegate) NotifyMerge(peers []*memberlist.Node) (refusal error) {
 	for _, p := range peers {
 		node, err := fromMemberlist(p)
 		if err != nil || p.State != memberlist.StateAlive || node.ID == d.c.options.ID {
 			continue
 		}
-		if err := d.c.admit(node); err != nil {
-			return err
+		if err = d.admit(node); err == nil {
+			err = d.c.checkName(node)
 		}
-		if err := d.c.checkName(node); err != nil {
-			return err
+		if refusal == nil {
+			refusal = err
 		}
 	}
-	return nil
+	return refusal
 }

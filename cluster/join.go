@@ -106,7 +106,7 @@ func (c *Cluster) worthAsking(addr string) bool {
 	}
 	for _, n := range c.nodes {
 		if n.GossipAddr == addr && n.State.Alive() {
-			return false
+			return n.ClusterID != c.self.ClusterID // it may have adopted another one since
 		}
 	}
 	return true
