@@ -80,6 +80,7 @@ type Broker struct {
 
 	running context.Context // ends with Close; goroutines of ours hang on it
 	stop    context.CancelFunc
+	gate    sync.Mutex // no goroutine starts once running has ended
 	wg      sync.WaitGroup
 }
 
@@ -108,7 +109,9 @@ func New(o Options) (*Broker, error) {
 // Close ends the broker's goroutines and closes the partitions' files. Logs
 // must be closed before: nothing may be applied any more.
 func (b *Broker) Close() error {
+	b.gate.Lock()
 	b.stop()
+	b.gate.Unlock()
 	b.wg.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,8 +121,15 @@ func (b *Broker) Close() error {
 	return nil
 }
 
-// spawn runs f, for which Close waits.
-func (b *Broker) spawn(f func()) { b.wg.Go(f) }
+// spawn runs f, for which Close waits; not at all behind Close, when nobody waits
+// for what f would do.
+func (b *Broker) spawn(f func()) {
+	b.gate.Lock()
+	defer b.gate.Unlock()
+	if b.running.Err() == nil {
+		b.wg.Go(f)
+	}
+}
 
 // SetCatalog tells the broker what the meta group has decided.
 func (b *Broker) SetCatalog(c *Catalog) { b.catalog.Store(c) }

@@ -34,6 +34,15 @@ type limits struct {
 	events, bytes uint64
 }
 
+// policiesID tells one list of policies from another: a changed list is a new
+// one.
+func (c *Catalog) policiesID() *protocol.Policy {
+	if len(c.Policies) == 0 {
+		return nil
+	}
+	return &c.Policies[0]
+}
+
 func (c *Catalog) limits(topic string) limits {
 	l := limits{defaultMaxAge, defaultMaxCount, defaultMaxBytes}
 	p, ok := c.Policy(topic)

@@ -22,6 +22,8 @@ const (
 	ephemeralQueue  = 64     // unstored events waiting for one reader
 	settleTimeout   = time.Second
 	trimPeriod      = 500 * time.Millisecond
+	sweepPeriod     = 10 * time.Second // at the latest, segments of which nothing is retained are removed
+	maxLimitedTopic = 50_000           // topics of a start at -N, or of a pattern, whose limits one node tells another
 	defaultMaxAge   = 24 * time.Hour
 	defaultMaxCount = 10_000
 	defaultMaxBytes = 64 << 20

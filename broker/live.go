@@ -9,10 +9,31 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// liveReaders are the node's readers, for events that are never stored.
+// liveReaders are the node's readers: how many name a topic, and who wants
+// events that are never stored.
 type liveReaders struct {
-	mu   sync.RWMutex // guards subs
-	subs map[*Subscription]struct{}
+	mu     sync.RWMutex // guards what follows
+	subs   map[*Subscription]struct{}
+	naming map[string]int
+}
+
+// count keeps the number of readers that name a topic. r.mu is held.
+func (r *liveReaders) count(s *Subscription, by int) {
+	if r.naming == nil {
+		r.naming = map[string]int{}
+	}
+	for name := range s.exact {
+		if r.naming[name] += by; r.naming[name] <= 0 {
+			delete(r.naming, name)
+		}
+	}
+}
+
+// of is how many readers here name a topic.
+func (r *liveReaders) of(topic string) int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.naming[topic]
 }
 
 // liveQueue holds unstored events for one reader; the oldest give way.
@@ -82,12 +103,12 @@ func (b *Broker) serveLive(req []byte) error {
 
 // remember lets a reader be counted, and get live events if it asked.
 func (b *Broker) remember(s *Subscription) {
-	b.count(s, 1)
+	b.live.mu.Lock()
+	defer b.live.mu.Unlock()
+	b.live.count(s, 1)
 	if !s.options.Live {
 		return
 	}
-	b.live.mu.Lock()
-	defer b.live.mu.Unlock()
 	if b.live.subs == nil {
 		b.live.subs = map[*Subscription]struct{}{}
 	}
@@ -96,8 +117,8 @@ func (b *Broker) remember(s *Subscription) {
 
 // forget takes a reader off every list.
 func (b *Broker) forget(s *Subscription) {
-	b.count(s, -1)
 	b.live.mu.Lock()
+	b.live.count(s, -1)
 	delete(b.live.subs, s)
 	b.live.mu.Unlock()
 	s.mu.Lock()
@@ -107,18 +128,6 @@ func (b *Broker) forget(s *Subscription) {
 		s.dropFetch(l)
 		if p := b.replica(l.partition); p != nil {
 			p.disarm(s, names)
-		}
-	}
-}
-
-// count keeps the number of readers that name a topic.
-func (b *Broker) count(s *Subscription, by int) {
-	catalog := b.catalog.Load()
-	for name := range s.exact {
-		if p := b.replica(catalog.partitionOf(name)); p != nil {
-			p.mu.Lock()
-			p.intern(name).readers += by
-			p.mu.Unlock()
 		}
 	}
 }

@@ -114,7 +114,7 @@ func (m *Meta) set(c *Catalog) {
 }
 
 func (c *Catalog) clone() *Catalog {
-	return &Catalog{c.ClusterID, slices.Clone(c.Partitions), maps.Clone(c.Nodes), slices.Clone(c.Policies)}
+	return &Catalog{c.ClusterID, slices.Clone(c.Partitions), maps.Clone(c.Nodes), c.Policies}
 }
 
 func (c *Catalog) apply(e metaEntry) error {
@@ -134,7 +134,7 @@ func (c *Catalog) apply(e metaEntry) error {
 		if len(c.Policies) >= maxPolicies {
 			return protocol.Conflict.Errorf("there are %d policies, more are not possible", maxPolicies)
 		}
-		c.dropPolicy(e.PutPolicy.Policy.Pattern)
+		c.dropPolicy(e.PutPolicy.Policy.Pattern) // gives a list of our own
 		c.Policies = append(c.Policies, e.PutPolicy.Policy)
 		sortPolicies(c.Policies)
 	case e.DeletePolicy != nil:
@@ -168,7 +168,7 @@ func (c *Catalog) putNode(n PutNode) error {
 }
 
 func (c *Catalog) dropPolicy(pattern string) {
-	c.Policies = slices.DeleteFunc(c.Policies, func(p protocol.Policy) bool { return p.Pattern == pattern })
+	c.Policies = slices.DeleteFunc(slices.Clone(c.Policies), func(p protocol.Policy) bool { return p.Pattern == pattern })
 }
 
 // MetaSnapshot is the catalog at one entry.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -28,16 +29,24 @@ type Partition struct {
 	index    uint64 // of the last log entry applied
 	time     int64  // of the last event
 	tail     tail
-	buried   []string                   // deleted topics, oldest first
-	waiting  map[*Subscription]struct{} // armed readers with patterns, or for the position alone
+	buried   []string                              // deleted topics, oldest first
+	armed    map[string]map[*Subscription]struct{} // readers that wait for a topic, which need not exist
+	waiting  map[*Subscription]struct{}            // armed readers with patterns
 	awaited  []awaited
 	closed   bool
+	lostUpTo uint64 // position of the last event of any topic that can't be read any more
+
+	// What retention looked at last, so that it need not look at every topic each time.
+	due      int64 // nanoseconds since 1970 when the next event is too old
+	swept    time.Time
+	sweptFor *protocol.Policy
 }
 
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
-		topics: map[string]*topic{}, dedupe: newDedupe(), waiting: map[*Subscription]struct{}{},
+		topics: map[string]*topic{}, dedupe: newDedupe(),
+		armed: map[string]map[*Subscription]struct{}{}, waiting: map[*Subscription]struct{}{},
 	}
 }
 
@@ -116,10 +125,13 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	p.store(t, &e)
 	t.last++
 	p.trimTopic(t)
+	if t.first == t.last {
+		p.due = min(p.due, e.Time+int64(t.kept.age))
+	}
 	if q.named {
 		p.dedupe.add(seenID{key, e.Offset, e.Epoch, p.position, e.Time})
 	}
-	wake.topic(t)
+	p.wakeTopic(wake, t)
 	return stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
 }
 
@@ -166,7 +178,8 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 		}
 		p.buried = p.buried[1:]
 	}
-	wake.topic(t)
+	p.lostUpTo = p.position
+	p.wakeTopic(wake, t)
 	return nil
 }
 

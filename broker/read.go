@@ -160,7 +160,7 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 	if t := p.topics[w.single]; t != nil {
 		return p.lostOf(t, w, upTo)
 	}
-	if w.single != "" {
+	if w.single != "" || p.lostUpTo <= w.after {
 		return nil
 	}
 	for _, t := range p.byNumber {

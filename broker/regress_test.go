@@ -114,3 +114,16 @@ func TestRetentionAfterASnapshotIsAGapAfterRestart(t *testing.T) {
 		t.Errorf("first offset %d, want 7", info.FirstOffset)
 	}
 }
+
+func TestReadersOfUnknownTopicsLeaveNothingBehind(t *testing.T) {
+	f := newFixture(t, 1)
+	for i := range 100 {
+		s := f.subscribe("latest", fmt.Sprint("nobody", i))
+		s.Arm(func() {})
+		s.Close()
+	}
+	p := f.logs[0].partition
+	if n := len(p.topics) + len(p.armed); n != 0 {
+		t.Errorf("%d topics are remembered", n)
+	}
+}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"math"
 	"os"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // trimTopic moves the topic's first offset past what its policy no longer
 // keeps by count and bytes. p.mu is held for writing.
 func (p *Partition) trimTopic(t *topic) {
-	limits := p.policies().limits(t.name)
+	limits := p.limitsOf(t)
 	for t.exists() && t.first <= t.last && (t.events() > limits.events || (t.bytes > limits.bytes && t.events() > 1)) {
 		p.trimOldest(t)
 	}
@@ -24,6 +25,17 @@ func (p *Partition) trimOldest(t *topic) {
 	t.first++
 	t.bytes -= min(t.bytes, uint64(size))
 	t.gone = at
+	p.lostUpTo = max(p.lostUpTo, at)
+}
+
+// limitsOf is what a topic's policy lets it keep, found anew only when policies
+// have changed. p.mu is held for writing.
+func (p *Partition) limitsOf(t *topic) limits {
+	catalog := p.policies()
+	if by := catalog.policiesID(); t.kept.age == 0 || t.keptBy != by {
+		t.kept, t.keptBy = catalog.limits(t.name), by
+	}
+	return t.kept
 }
 
 // oldest finds the oldest retained record of a topic. Its position is beyond
@@ -45,15 +57,23 @@ func (p *Partition) oldest(t *topic) (position uint64, size int64, ok bool) {
 // offset get a gap wherever they read.
 func (p *Partition) trimAll(now time.Time) {
 	p.mu.Lock()
+	policies := p.policies().policiesID()
+	if now.UnixNano() < p.due && policies == p.sweptFor && now.Sub(p.swept) < sweepPeriod {
+		p.mu.Unlock()
+		return
+	}
+	p.swept, p.sweptFor, p.due = now, policies, math.MaxInt64
 	oldestKept := p.position + 1
 	for _, t := range p.byNumber {
 		if !t.exists() {
 			continue
 		}
 		p.trimTopic(t)
-		p.trimAge(t, now.Add(-p.policies().limits(t.name).age).UnixNano())
+		age := p.limitsOf(t).age
+		p.trimAge(t, now.Add(-age).UnixNano())
 		if at, _, ok := p.oldest(t); ok && t.first <= t.last {
 			oldestKept = min(oldestKept, at)
+			p.due = min(p.due, p.timeAt(at)+int64(age))
 		}
 	}
 	var dead []*segment

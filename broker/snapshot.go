@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -131,24 +132,14 @@ func (p *Partition) Restore(state io.Reader, dir string) error {
 	for _, s := range p.segments {
 		s.close()
 	}
-	next.adopt(p.topics)
 	p.topics, p.byNumber, p.dedupe, p.segments = next.topics, next.byNumber, next.dedupe, next.segments
 	p.position, p.index, p.time, p.buried, p.tail = next.position, next.index, next.time, next.buried, tail{}
+	p.lostUpTo, p.swept = next.lostUpTo, time.Time{}
 	var wake wakeList
 	p.wakeEverybody(&wake)
 	p.mu.Unlock()
 	wake.run()
 	return nil
-}
-
-// adopt keeps the readers of the topics that were.
-func (p *Partition) adopt(before map[string]*topic) {
-	for name, t := range before {
-		if t.readers > 0 || len(t.armed) > 0 {
-			now := p.intern(name)
-			now.readers, now.armed = t.readers, t.armed
-		}
-	}
 }
 
 func (p *Partition) decodeState(b []byte) ([]SnapshotFile, error) {
@@ -169,6 +160,7 @@ func (p *Partition) decodeState(b []byte) ([]SnapshotFile, error) {
 		if old.epoch != 0 {
 			t.old = &old
 		}
+		p.lostUpTo = max(p.lostUpTo, t.gone, t.deleted, old.newest)
 	}
 	for range r.Count(maxTombstones, 2) {
 		p.buried = append(p.buried, r.Text(protocol.MaxTopicBytes))
@@ -232,6 +224,7 @@ func (p *Partition) reconcile() {
 		}
 		if kept := p.count(t, max(t.gone, t.epoch-1), p.position); kept < t.events() {
 			t.first, t.gone, t.bytes = t.last+1-kept, max(t.gone, before), p.bytesOf(t, before)
+			p.lostUpTo = max(p.lostUpTo, t.gone)
 		}
 	}
 }

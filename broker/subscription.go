@@ -57,6 +57,9 @@ type Batch struct {
 func (s *Subscription) Pull(limit int) (Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed == nil && s.broker.running.Err() != nil {
+		s.failed = protocol.ShuttingDown.Errorf("this node is stopping; go on with your cursor at another")
+	}
 	if s.failed != nil {
 		return Batch{}, s.failed
 	}

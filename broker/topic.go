@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/pushd/pushd/protocol"
+
 // topic is what a partition knows of one topic. Offsets of an epoch are dense,
 // so the retained events are first to last.
 type topic struct {
@@ -16,8 +18,8 @@ type topic struct {
 	// old is the epoch before the deletion, for readers that had not seen all of it.
 	old *oldEpoch
 
-	readers int // subscriptions that name it; local
-	armed   map[*Subscription]struct{}
+	kept   limits           // what its policy lets it keep; local
+	keptBy *protocol.Policy // the policies kept was taken from: the address of the first
 }
 
 // oldEpoch is what is remembered of a deleted topic.

@@ -87,6 +87,9 @@ func (b *Broker) topicsOf(ctx context.Context, q topicsQuery) ([]protocol.TopicI
 		}
 		all = append(all, remote...)
 	}
+	for i := range all {
+		all[i].Readers = b.live.of(all[i].Topic)
+	}
 	slices.SortFunc(all, func(a, c protocol.TopicInfo) int { return cmp.Compare(a.Topic, c.Topic) })
 	return all, nil
 }
@@ -161,7 +164,7 @@ func (p *Partition) list(q topicsQuery) []protocol.TopicInfo {
 		t := p.topics[name]
 		list = append(list, protocol.TopicInfo{
 			Topic: name, Partition: p.id, Epoch: t.epoch, FirstOffset: t.first, LastOffset: t.last,
-			Events: t.events(), Bytes: t.bytes, Readers: t.readers,
+			Events: t.events(), Bytes: t.bytes,
 		})
 	}
 	return list

@@ -8,13 +8,22 @@ type wakeList struct {
 	done   []chan struct{}
 }
 
-// topic takes the readers that wait for a topic. p.mu is held.
-func (w *wakeList) topic(t *topic) {
-	w.topics = append(w.topics, t)
-	for s := range t.armed {
-		w.subs = append(w.subs, s)
-		delete(t.armed, s)
+// wakeTopic takes the readers that wait for a topic. p.mu is held.
+func (p *Partition) wakeTopic(w *wakeList, t *topic) {
+	if len(p.waiting) > 0 && (len(w.topics) == 0 || w.topics[len(w.topics)-1] != t) {
+		w.topics = append(w.topics, t)
 	}
+	if len(p.armed) > 0 {
+		w.take(p.armed[t.name])
+	}
+}
+
+// take empties a set of readers.
+func (w *wakeList) take(readers map[*Subscription]struct{}) {
+	for s := range readers {
+		w.subs = append(w.subs, s)
+	}
+	clear(readers) // but keeps the room: most of them arm again
 }
 
 func (w *wakeList) run() {
@@ -51,13 +60,10 @@ func (p *Partition) wakeWaiting(w *wakeList) {
 
 // wakeEverybody takes all readers: the state was replaced. p.mu is held.
 func (p *Partition) wakeEverybody(w *wakeList) {
-	for _, t := range p.byNumber {
-		w.topic(t)
+	for _, readers := range p.armed {
+		w.take(readers)
 	}
-	for s := range p.waiting {
-		w.subs = append(w.subs, s)
-		delete(p.waiting, s)
-	}
+	w.take(p.waiting)
 	p.wakeWaiting(w)
 }
 
@@ -84,6 +90,9 @@ func (p *Partition) await(position uint64) <-chan struct{} {
 func (p *Partition) arm(s *Subscription, w want) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
 	w.limit = 1
 	if f, _ := p.planLocked(w); len(f.records)+len(f.gaps) > 0 {
 		return false
@@ -92,11 +101,12 @@ func (p *Partition) arm(s *Subscription, w want) bool {
 		p.waiting[s] = struct{}{}
 		return true
 	}
-	t := p.intern(w.single)
-	if t.armed == nil {
-		t.armed = map[*Subscription]struct{}{}
+	readers := p.armed[w.single]
+	if readers == nil {
+		readers = map[*Subscription]struct{}{}
+		p.armed[w.single] = readers
 	}
-	t.armed[s] = struct{}{}
+	readers[s] = struct{}{}
 	return true
 }
 
@@ -106,8 +116,9 @@ func (p *Partition) disarm(s *Subscription, names []string) {
 	defer p.mu.Unlock()
 	delete(p.waiting, s)
 	for _, name := range names {
-		if t := p.topics[name]; t != nil {
-			delete(t.armed, s)
+		delete(p.armed[name], s)
+		if len(p.armed[name]) == 0 {
+			delete(p.armed, name)
 		}
 	}
 }
