@@ -51,6 +51,7 @@ func Place(nodes []Candidate, parts []PartitionView, gone map[string]bool, rf in
 type placement struct {
 	nodes map[string]Candidate
 	order []string // usable nodes, by id
+	fit   []string // nodes that may hold replicas, now or once they are up again
 	gone  map[string]bool
 	load  map[string]int // replicas
 	leads map[string]int
@@ -60,7 +61,11 @@ func newPlacement(nodes []Candidate, parts []PartitionView, gone map[string]bool
 	p := &placement{nodes: map[string]Candidate{}, gone: gone, load: map[string]int{}, leads: map[string]int{}}
 	for _, n := range nodes {
 		p.nodes[n.ID] = n
-		if n.Alive && !n.Draining && n.Role != roleEdge && !gone[n.ID] {
+		if n.Role == roleEdge || gone[n.ID] {
+			continue
+		}
+		p.fit = append(p.fit, n.ID)
+		if n.Alive && !n.Draining {
 			p.order = append(p.order, n.ID)
 		}
 	}
@@ -77,7 +82,8 @@ func newPlacement(nodes []Candidate, parts []PartitionView, gone map[string]bool
 }
 
 // step adds a replica where there are too few that last, or drops one that is
-// gone where there are enough without it.
+// gone where there are enough without it: rf, or all that there are. A cluster
+// that shrinks must not keep the votes of those that left.
 func (p *placement) step(part PartitionView, rf int) (PartitionView, bool) {
 	lasting := 0
 	for _, id := range part.Replicas {
@@ -85,7 +91,7 @@ func (p *placement) step(part PartitionView, rf int) (PartitionView, bool) {
 			lasting++
 		}
 	}
-	if lasting < rf {
+	if lasting < rf && slices.ContainsFunc(p.fit, func(id string) bool { return !slices.Contains(part.Replicas, id) }) {
 		if id, ok := p.best(part.Replicas); ok {
 			p.load[id]++
 			part.Replicas = append(slices.Clone(part.Replicas), id)

@@ -55,8 +55,20 @@ func lasting(replicas []string, gone map[string]bool) int {
 	return len(slices.DeleteFunc(slices.Clone(replicas), func(id string) bool { return gone[id] }))
 }
 
+// enough is rf, or as many replicas as could last if every node were up.
+func enough(replicas []string, nodes []Candidate, gone map[string]bool, rf int) int {
+	possible := lasting(replicas, gone)
+	for _, n := range nodes {
+		if n.Role != roleEdge && !gone[n.ID] && !slices.Contains(replicas, n.ID) {
+			possible++
+		}
+	}
+	return min(rf, possible)
+}
+
 // wantStep checks one partition's change.
-func wantStep(t *rapid.T, was, is []string, usable []string, gone map[string]bool, rf int) {
+func wantStep(t *rapid.T, was, is []string, nodes []Candidate, gone map[string]bool, rf int) {
+	usable, enough := usable(nodes, gone), enough(was, nodes, gone, rf)
 	sorted, distinct := slices.Sorted(slices.Values(is)), slices.Compact(slices.Sorted(slices.Values(is)))
 	added := slices.DeleteFunc(slices.Clone(is), func(id string) bool { return slices.Contains(was, id) })
 	removed := slices.DeleteFunc(slices.Clone(was), func(id string) bool { return slices.Contains(is, id) })
@@ -65,9 +77,9 @@ func wantStep(t *rapid.T, was, is []string, usable []string, gone map[string]boo
 		t.Fatalf("%v -> %v: a node twice", was, is)
 	case len(added)+len(removed) > 1:
 		t.Fatalf("%v -> %v: more than one add or remove", was, is)
-	case len(added) == 1 && (!slices.Contains(usable, added[0]) || lasting(was, gone) >= rf):
+	case len(added) == 1 && (!slices.Contains(usable, added[0]) || lasting(was, gone) >= enough):
 		t.Fatalf("%v -> %v: %s ought not to be added", was, is, added[0])
-	case len(removed) == 1 && (!gone[removed[0]] || lasting(was, gone) < rf):
+	case len(removed) == 1 && (!gone[removed[0]] || lasting(was, gone) < enough):
 		t.Fatalf("%v -> %v: %s ought not to be removed", was, is, removed[0])
 	case len(added)+len(removed) == 0 && (is[0] == was[0] || !slices.Contains(usable, is[0])):
 		t.Fatalf("%v -> %v: the lead ought to move to a usable node", was, is)
@@ -84,7 +96,7 @@ func settle(t *rapid.T, nodes []Candidate, parts []PartitionView, gone map[strin
 		}
 		for _, part := range changed {
 			at := slices.IndexFunc(parts, func(p PartitionView) bool { return p.ID == part.ID })
-			wantStep(t, parts[at].Replicas, part.Replicas, usable(nodes, gone), gone, rf)
+			wantStep(t, parts[at].Replicas, part.Replicas, nodes, gone, rf)
 			parts[at] = part
 		}
 	}
@@ -107,7 +119,7 @@ func TestPlacementMovesBySmallSafeStepsAndSettles(t *testing.T) {
 			if got := lasting(part.Replicas, gone); got < min(rf, possible) {
 				t.Fatalf("%v: got %d replicas that last, want %d", part, got, min(rf, possible))
 			}
-			if lasting(part.Replicas, gone) >= rf && lasting(part.Replicas, gone) != len(part.Replicas) {
+			if lasting(part.Replicas, gone) >= enough(part.Replicas, nodes, gone, rf) && lasting(part.Replicas, gone) != len(part.Replicas) {
 				t.Fatalf("%v: still has nodes that are gone: %v", part, gone)
 			}
 		}
@@ -189,6 +201,26 @@ func TestReplicasGoToDifferentZones(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAShrinkingClusterDropsThoseThatLeft(t *testing.T) {
+	nodes := []Candidate{{ID: "a", Alive: true}, {ID: "b", Alive: true}, {ID: "c"}}
+	three := []PartitionView{{ID: 0, Replicas: []string{"b", "a", "c"}}}
+	for _, test := range []struct {
+		gone []string
+		want string
+	}{
+		{[]string{"b"}, "[{0 [a c]}]"},
+		{[]string{"c", "b"}, "[{0 [a c]}]"}, // one at a time
+	} {
+		gone := map[string]bool{}
+		for _, id := range test.gone {
+			gone[id] = true
+		}
+		if got := fmt.Sprint(Place(nodes, three, gone, 3)); got != test.want {
+			t.Errorf("gone %v: got %v, want %v", test.gone, got, test.want)
+		}
+	}
 }
 
 func TestANodeThatIsOnlyDownIsNotReplaced(t *testing.T) {
