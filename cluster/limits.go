@@ -21,6 +21,7 @@ const (
 	pushPull          = 10 * time.Second
 	streamTimeout     = 3 * time.Second // memberlist's TCP: a round of joins takes no longer
 	reclaim           = time.Second     // a dead node may be elsewhere from then on
+	settleAfter       = 4 * time.Second // twice rejoinEvery
 	contestedFor      = 15 * time.Second
 	resolveTimeout    = 2 * time.Second
 	firstJoin         = 200 * time.Millisecond
@@ -39,6 +40,7 @@ const (
 	keepAliveCount    = 3
 	maxFrameBytes     = 16 << 20
 	maxQueuedBytes    = 64 << 20 // waiting to be written to one peer
+	maxPieceBytes     = 1 << 20  // of one write
 	maxSpareBytes     = 1 << 20  // of a buffer that is kept for the next write
 	readBuffer        = 64 << 10
 	maxInFlight       = 64 << 10    // calls to one peer that wait for their answers

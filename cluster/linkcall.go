@@ -31,7 +31,7 @@ type caller struct {
 	mu     sync.Mutex // guards what follows
 	next   uint64
 	calls  map[uint64]chan answer
-	heard  time.Time // of the last frame read
+	heard  time.Time // when the other side last showed life
 	broken bool
 }
 
@@ -121,6 +121,7 @@ func (l *Link) dialCaller(nodeID string, d *dial) {
 // startCaller is called with mu held.
 func (l *Link) startCaller(nodeID string, conn net.Conn) {
 	c := &caller{conn: conn, writer: newWriter(conn), done: make(chan struct{}), calls: map[uint64]chan answer{}}
+	c.writer.progress = c.lives
 	l.callers[nodeID] = c
 	l.wg.Go(c.read)
 	l.wg.Go(c.watch)
@@ -159,7 +160,7 @@ func (c *caller) isBroken() bool {
 
 // read gives answers to their calls until the connection breaks.
 func (c *caller) read() {
-	r := bufio.NewReaderSize(c.conn, readBuffer)
+	r := bufio.NewReaderSize(hearing{c}, readBuffer)
 	for {
 		frame, err := readFrame(r, nil)
 		if err != nil {
@@ -169,20 +170,39 @@ func (c *caller) read() {
 		if !ok {
 			break
 		}
-		if ch := c.hear(id); ch != nil {
+		if ch := c.claim(id); ch != nil {
 			ch <- decodeAnswer(status, body)
 		}
 	}
 	c.give()
 }
 
-func (c *caller) hear(id uint64) chan answer {
+// claim takes the call that an answer is for, if it still waits.
+func (c *caller) claim(id uint64) chan answer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard = time.Now()
 	ch := c.calls[id]
 	delete(c.calls, id)
 	return ch
+}
+
+// lives notes that the other side is there. Bytes count, not frames: a large one
+// may take long on a slow network.
+func (c *caller) lives() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = time.Now()
+}
+
+// hearing reads a caller's connection and notes what arrives.
+type hearing struct{ *caller }
+
+func (h hearing) Read(p []byte) (int, error) {
+	n, err := h.conn.Read(p)
+	if n > 0 {
+		h.lives()
+	}
+	return n, err
 }
 
 // give ends the connection: every call under way gets the error that is true of

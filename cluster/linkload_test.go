@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,12 @@ import (
 // inMemory makes a link b on a network in memory, in fake time, and a connection
 // for calls to it by a.
 func inMemory(t *testing.T) (a, b *Link) {
+	t.Helper()
+	return inMemoryOver(t, func(conn net.Conn) net.Conn { return conn })
+}
+
+// inMemoryOver has what wrap makes of the connection.
+func inMemoryOver(t *testing.T, wrap func(net.Conn) net.Conn) (a, b *Link) {
 	t.Helper()
 	network := memnet.New()
 	l, err := network.Listen("10.0.0.2:7341")
@@ -37,7 +44,7 @@ func inMemory(t *testing.T) (a, b *Link) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.startCaller("b", conn)
+	a.startCaller("b", wrap(conn))
 	return a, b
 }
 

@@ -14,8 +14,9 @@ var errQueueFull = errors.New("too much waits to be sent to the node")
 // writer coalesces frames: all that is added while one write is under way goes
 // out with the next.
 type writer struct {
-	conn  net.Conn
-	ready chan struct{} // capacity 1
+	conn     net.Conn
+	ready    chan struct{} // capacity 1
+	progress func()        // called while much is being written and the other side takes it; nil: nobody wants to know
 
 	mu     sync.Mutex // guards what follows
 	buf    []byte
@@ -60,12 +61,29 @@ func (w *writer) run(done <-chan struct{}) {
 		}
 		runtime.Gosched() // lets who is about to add do so: fewer, larger writes
 		out := w.take()
-		_ = w.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := w.conn.Write(out); err != nil {
+		if err := w.write(out); err != nil {
 			_ = w.conn.Close() // the reader ends, and with it the rest
 			return
 		}
 		w.giveBack(out)
+	}
+}
+
+// write sends in pieces, each with its own deadline: a slow network is no dead
+// one. What fits into one piece proves nothing, since the kernel takes it.
+func (w *writer) write(out []byte) error {
+	for {
+		piece := out[:min(len(out), maxPieceBytes)]
+		_ = w.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := w.conn.Write(piece); err != nil {
+			return err
+		}
+		if out = out[len(piece):]; len(out) == 0 {
+			return nil
+		}
+		if w.progress != nil {
+			w.progress()
+		}
 	}
 }
 
