@@ -57,7 +57,7 @@ type Cluster struct {
 	known     map[string]string    // last-known gossip addresses, by id
 	watchers  map[chan struct{}]struct{}
 	reason    error     // why this node must stop; the first one counts
-	sawOther  bool      // since the start
+	sawOther  time.Time // when the first was seen since the start
 	contested time.Time // when members last held this node to be elsewhere
 }
 
@@ -96,6 +96,7 @@ func newCluster(o Options, stop context.CancelFunc) *Cluster {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	c.self.settled = len(o.Seeds) == 0 && len(c.known) == 0 // a founder is nobody's newcomer
 	c.events.ready = make(chan struct{}, 1)
 	return c
 }

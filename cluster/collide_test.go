@@ -32,6 +32,20 @@ func TestASecondNodeOfOneNameIsRefusedAndTheFirstStays(t *testing.T) {
 	}
 }
 
+func TestAClockThatIsWrongMakesNoNewcomerTheOlder(t *testing.T) {
+	inWorld(t, func(w *world) {
+		all := w.cluster(3)
+		time.Sleep(10 * time.Second)
+		o := w.options(9)
+		o.Name, o.Started = "n2", time.Now().Add(-time.Hour)
+		if _, err := w.start(9, o); !errors.Is(err, ErrNameTaken) {
+			w.Errorf("got %v, want ErrNameTaken", err)
+		}
+		time.Sleep(20 * time.Second)
+		w.wantNoFatal(all...)
+	})
+}
+
 func TestANameFoundTwiceLaterStopsTheNewcomer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		o := w.options(9)

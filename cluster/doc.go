@@ -19,7 +19,8 @@
 //     gossip and its peer connections, and says so in words. A node that belongs
 //     to none adopts the first that it meets.
 //   - A node name is held by one node, for 72 h after its death too. The
-//     newcomer stops with [ErrNameTaken], the other one stays.
+//     newcomer stops with [ErrNameTaken], the other one stays, whatever their
+//     clocks say.
 //   - A node id is used by one process. The newcomer stops with [ErrTwice]; a
 //     node that merely moved to another address does not.
 //   - A split of any length heals within ten seconds of the network's healing:

@@ -79,6 +79,7 @@ func (c *Cluster) keepJoining(ctx context.Context) {
 			c.join(ctx)
 		}
 		c.forgetOld(time.Now())
+		c.settle(time.Now())
 		pause = min(pause*3/2, rejoinEvery)
 		if c.seen() {
 			pause = rejoinEvery
@@ -90,7 +91,21 @@ func (c *Cluster) keepJoining(ctx context.Context) {
 func (c *Cluster) seen() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sawOther
+	return !c.sawOther.IsZero()
+}
+
+// settle ends this node's time as a newcomer, once it has been with others for
+// long enough to hear of whoever has its name or its id.
+func (c *Cluster) settle(now time.Time) {
+	c.mu.Lock()
+	ripe := !c.self.settled && c.reason == nil && !c.sawOther.IsZero() && now.Sub(c.sawOther) > settleAfter && now.Sub(c.contested) > contestedFor
+	if ripe {
+		c.self.settled = true
+	}
+	c.mu.Unlock()
+	if ripe {
+		c.announce(noWait)
+	}
 }
 
 // worthAsking says whether an address may tell something new: it is not this
@@ -150,10 +165,7 @@ func (c *Cluster) checkTwice(other Node) {
 // newcomer says whether this node is the one to give way.
 func (c *Cluster) newcomer(other Node) bool {
 	self := c.Self()
-	if !other.Started.Equal(self.Started) {
-		return other.Started.Before(self.Started)
-	}
-	return other.ID+other.GossipAddr < self.ID+self.GossipAddr
+	return other.before(&self)
 }
 
 // admit refuses nodes of another cluster, and adopts the cluster's id at once:

@@ -55,8 +55,8 @@ func (c *Cluster) up(n Node) {
 	defer c.mu.Unlock()
 	c.nodes[n.ID] = n
 	delete(c.died, n.ID)
-	if !c.sawOther {
-		c.sawOther = true
+	if c.sawOther.IsZero() {
+		c.sawOther = time.Now()
 		close(c.joined)
 	}
 }
@@ -96,8 +96,7 @@ func (c *Cluster) nameIsFree(n Node) error {
 
 // holds says whether one node has the other's name, and had it first.
 func holds(one, other Node) bool {
-	return one.Name == other.Name && one.ID != other.ID && one.State != StateLeft &&
-		(one.Started.Before(other.Started) || one.Started.Equal(other.Started) && one.ID < other.ID)
+	return one.Name == other.Name && one.ID != other.ID && one.State != StateLeft && one.before(&other)
 }
 
 func (c *Cluster) nameHeld(name string) bool {

@@ -31,6 +31,23 @@ type Node struct {
 	ClientAddr, PeerAddr string
 	GossipAddr           string // where memberlist reaches it
 	Started              time.Time
+
+	// settled says that it has been a member for a while, so that of two nodes
+	// with one name the other is the newcomer, whatever the clocks say.
+	settled bool
+}
+
+// before says whether a node was a member before another one, which decides of
+// two nodes with one name or one id who gives way. Clocks may be wrong, so that
+// they count only between equals.
+func (n *Node) before(other *Node) bool {
+	if n.settled != other.settled {
+		return n.settled
+	}
+	if !n.Started.Equal(other.Started) {
+		return n.Started.Before(other.Started)
+	}
+	return n.ID+n.GossipAddr < other.ID+other.GossipAddr
 }
 
 // reachFrom gives addresses without a host that of the gossip address: who binds
@@ -52,6 +69,7 @@ const (
 	metaVersion  = 1
 	flagDraining = 1
 	flagLeaving  = 2
+	flagSettled  = 4
 )
 
 var errMeta = errors.New("malformed node metadata")
@@ -67,6 +85,9 @@ func appendMeta(dst []byte, n *Node) []byte {
 	case StateLeft:
 		flags = flagLeaving
 	}
+	if n.settled {
+		flags |= flagSettled
+	}
 	dst = append(dst, metaVersion, flags)
 	dst = binary.AppendVarint(dst, n.Started.UnixNano())
 	for _, s := range []string{n.Name, n.ClusterID, n.Role, n.Zone, n.Version, n.ClientAddr, n.PeerAddr} {
@@ -80,7 +101,7 @@ func decodeMeta(b []byte) (n Node, err error) {
 	if len(b) < 3 || b[0] != metaVersion || len(b) > maxMetaBytes {
 		return n, errMeta
 	}
-	n.State = StateAlive
+	n.State, n.settled = StateAlive, b[1]&flagSettled != 0
 	switch {
 	case b[1]&flagLeaving != 0:
 		n.State = StateLeft
