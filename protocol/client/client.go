@@ -39,6 +39,7 @@ type Options struct {
 	Servers []string      // base URLs, tried in turn; empty means http://127.0.0.1:7340
 	Token   string        // sent as a bearer token; "" sends none
 	MaxWait time.Duration // how long a publish is tried; 0 means 30 s
+	Search  time.Duration // how long readers and publishes look for a server if none ever answered; 0 means as long as for one that did
 }
 
 // Client talks to a cluster.
@@ -46,13 +47,15 @@ type Client struct {
 	servers []string
 	token   string
 	maxWait time.Duration
+	search  time.Duration
 	http    *http.Client
+	reached atomic.Bool  // some server has answered
 	current atomic.Int64 // index of the server that answered last
 }
 
 // New makes a client; it connects when it is used.
 func New(o Options) (*Client, error) {
-	c := &Client{token: o.Token, maxWait: o.MaxWait}
+	c := &Client{token: o.Token, maxWait: o.MaxWait, search: o.Search}
 	if c.maxWait == 0 {
 		c.maxWait = 30 * time.Second
 	}
@@ -98,25 +101,47 @@ type request struct {
 // again", or ctx ends. The caller closes the body.
 func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	pause := firstPause
+	started := time.Now()
+	var last error
 	for {
 		server := c.Server()
-		resp, err := c.once(ctx, server, r)
-		if err == nil && !temporary(resp.StatusCode) {
-			return resp, nil
-		}
+		resp, err := c.inTime(ctx, server, r)
 		wait := time.Duration(0)
-		if err == nil {
-			err = problem(resp)
+		switch {
+		case err == nil && !temporary(resp.StatusCode):
+			return resp, nil
+		case err == nil:
+			last = problem(resp)
 			wait = retryAfter(resp)
-		} else {
-			err = fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
+		case ctx.Err() == nil:
+			last = fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
+		case last == nil:
+			last = fmt.Errorf("%s has not answered: %w", server, ctx.Err())
 		}
 		c.next(server)
-		if !sleep(ctx, max(jitter(pause), min(wait, 200*time.Millisecond))) {
-			return nil, err
+		if c.lost(started) || !sleep(ctx, max(jitter(pause), min(wait, 200*time.Millisecond))) {
+			return nil, last
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// inTime is once, with a limit to how long a server may take to answer: one
+// that hangs must not keep a request from the next. The body ends with ctx.
+func (c *Client) inTime(ctx context.Context, server string, r request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	limit := time.AfterFunc(answerTimeout, cancel)
+	resp, err := c.once(ctx, server, r)
+	limit.Stop()
+	if err != nil {
+		cancel()
+	}
+	return resp, err
+}
+
+// lost says whether to give up on servers none of which has ever answered.
+func (c *Client) lost(started time.Time) bool {
+	return c.search > 0 && !c.reached.Load() && time.Since(started) >= c.search
 }
 
 func (c *Client) once(ctx context.Context, server string, r request) (*http.Response, error) {
@@ -126,7 +151,11 @@ func (c *Client) once(ctx context.Context, server string, r request) (*http.Resp
 	}
 	maps.Copy(req.Header, r.header)
 	c.authorize(req.Header)
-	return c.http.Do(req)
+	resp, err := c.http.Do(req)
+	if err == nil {
+		c.reached.Store(true)
+	}
+	return resp, err
 }
 
 func (c *Client) authorize(h http.Header) {
@@ -155,7 +184,21 @@ func problem(resp *http.Response) error {
 	if json.Unmarshal(body, &p) == nil && p.Code != "" {
 		return p.Err()
 	}
-	return fmt.Errorf("the server answered %s: %.200s", resp.Status, body)
+	return &strangeAnswer{resp.StatusCode, fmt.Sprintf("the server answered %s: %.200s", resp.Status, body)}
+}
+
+// strangeAnswer is a refusal that is not pushd's own: a proxy's, or that of
+// another program at this address.
+type strangeAnswer struct {
+	status int
+	text   string
+}
+
+func (s *strangeAnswer) Error() string { return s.text }
+
+// final says whether it would stay, however often one tries.
+func (s *strangeAnswer) final() bool {
+	return s.status < 500 && !temporary(s.status) && s.status != http.StatusRequestTimeout && s.status != http.StatusTooEarly
 }
 
 // getJSON reads an answer into v.
@@ -175,10 +218,14 @@ func (c *Client) oneRound(ctx context.Context, r request) (*http.Response, error
 	for range c.servers {
 		server := c.Server()
 		resp, err := c.once(ctx, server, r)
-		if err == nil {
+		switch {
+		case err == nil && !temporary(resp.StatusCode):
 			return resp, nil
+		case err == nil:
+			last = problem(resp)
+		default:
+			last = fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
 		}
-		last = fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
 		c.next(server)
 	}
 	return nil, last
@@ -209,6 +256,8 @@ func (c *Client) Topic(ctx context.Context, name string) (info protocol.TopicInf
 
 // DeleteTopic deletes a topic and all its events.
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	resp, err := c.oneRound(ctx, request{method: http.MethodDelete, path: "/v1/topics/" + url.PathEscape(name)})
 	if err != nil {
 		return err

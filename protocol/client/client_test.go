@@ -168,8 +168,11 @@ func TestAReaderEndsWhereComingBackWouldNotHelp(t *testing.T) {
 		"204":                   {SSE, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, func(err error) bool { return errors.Is(err, ErrEnded) }},
 		"bad cursor over SSE":   {SSE, func(w http.ResponseWriter, _ *http.Request) { refuse(w, protocol.BadCursor) }, is(protocol.BadCursor)},
 		"bad cursor over polls": {Poll, func(w http.ResponseWriter, _ *http.Request) { refuse(w, protocol.BadCursor) }, is(protocol.BadCursor)},
+		"another program":       {LongPoll, http.NotFound, isStrange},
+		"another kind of 200":   {SSE, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, isStrange},
 		"refused WebSocket":     {WebSocket, func(w http.ResponseWriter, _ *http.Request) { refuse(w, protocol.Forbidden) }, is(protocol.Forbidden)},
 		"error on SSE": {SSE, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(w, "event: pushd.error\ndata: {\"code\":\"events_gone\",\"message\":\"gone\"}\n\n")
 		}, is(protocol.EventsGone)},
 	} {
@@ -181,6 +184,11 @@ func TestAReaderEndsWhereComingBackWouldNotHelp(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+}
+
+func isStrange(err error) bool {
+	_, ok := errors.AsType[*strangeAnswer](err)
+	return ok
 }
 
 func is(code protocol.Code) func(error) bool {
@@ -220,48 +228,83 @@ func FuzzReadBlock(f *testing.F) {
 	})
 }
 
-func ExampleClient_Publish() {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, `{"topic":"orders.eu","offset":1,"epoch":1,"id":"order-17"}`)
-	}))
-	defer server.Close()
-	c, err := New(Options{Servers: []string{server.URL}})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer c.Close()
-	result, err := c.Publish(context.Background(), Message{Topic: "orders.eu", ID: "order-17", Data: []byte(`{"n":1}`), ContentType: "application/json"})
-	fmt.Println(result.Topic, result.Offset, err)
-	// Output: orders.eu 1 <nil>
+func FuzzReadLine(f *testing.F) {
+	f.Add("a\r\nb\n\n")
+	f.Add("data: longer than the reader's buffer, by far\n\r\n")
+	f.Add("no end")
+	f.Fuzz(func(t *testing.T, text string) {
+		r := bufio.NewReaderSize(strings.NewReader(text), 16)
+		for want := range strings.Lines(text) {
+			end, whole := strings.CutSuffix(want, "\n")
+			got, err := readLine(r)
+			if whole != (err == nil) {
+				t.Fatalf("%q: got %v", want, err)
+			}
+			if whole && string(got) != strings.TrimSuffix(end, "\r") {
+				t.Fatalf("%q: got %q", want, got)
+			}
+		}
+	})
 }
 
-func ExampleClient_Subscribe() {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(page(r.URL.Query().Get("after"), 2))
-	}))
-	defer server.Close()
-	c, err := New(Options{Servers: []string{server.URL}})
+func TestServersThatNeverAnsweredAreGivenUp(t *testing.T) {
+	c, err := New(Options{Servers: []string{"http://127.0.0.1:1"}, Search: time.Millisecond})
 	if err != nil {
-		fmt.Println(err)
-		return
+		t.Fatal(err)
 	}
-	defer c.Close()
-	s, err := c.Subscribe(SubscribeOptions{Topics: []string{"orders.*"}, After: "earliest", Via: LongPoll})
-	if err != nil {
-		fmt.Println(err)
-		return
+	if _, err := c.Publish(context.Background(), Message{Topic: "a"}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("publish: got %v, want %v", err, ErrUnreachable)
 	}
-	defer s.Close()
-	for range 2 {
-		d, err := s.Next(context.Background())
+	for _, via := range []Via{WebSocket, SSE, LongPoll, Poll} {
+		s, err := c.Subscribe(SubscribeOptions{Topics: []string{"a"}, Via: via})
 		if err != nil {
-			fmt.Println(err)
-			return
+			t.Fatal(err)
 		}
-		fmt.Println(d.Event.Topic, d.Event.Offset)
+		if _, err := s.Next(context.Background()); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("subscribe over %s: got %v, want %v", via, err, ErrUnreachable)
+		}
 	}
-	// Output:
-	// a 1
-	// a 2
+}
+
+func TestATryCutShortIsNotCalledAnUnreachableServer(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := newClient(t, fake(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		cancel()
+		<-r.Context().Done()
+	}))
+	if _, err := c.Publish(ctx, Message{Topic: "a"}); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnreachable) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestAQuestionPassesOverAServerThatIsShuttingDown(t *testing.T) {
+	leaving := fake(t, func(w http.ResponseWriter, _ *http.Request) { refuse(w, protocol.ShuttingDown) })
+	up := fake(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"topic":"a","events":3}`) })
+	info, err := newClient(t, leaving, up).Topic(context.Background(), "a")
+	if err != nil || info.Events != 3 {
+		t.Errorf("got %+v, %v, want 3 events", info, err)
+	}
+	if _, err := newClient(t, leaving).Topic(context.Background(), "a"); protocol.CodeOf(err) != protocol.ShuttingDown {
+		t.Errorf("got %v, want %s", err, protocol.ShuttingDown)
+	}
+}
+
+func TestManyEventsAreCutIntoRequestsThatAServerTakes(t *testing.T) {
+	var sizes []int
+	c := newClient(t, fake(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		n := strings.Count(string(body), "\n")
+		sizes = append(sizes, n)
+		_ = json.NewEncoder(w).Encode(protocol.BatchResult{Results: make([]protocol.PublishResult, n)})
+	}))
+	if results, err := c.PublishAll(context.Background(), make([]Message, 2500)); err != nil || len(results) != 2500 || fmt.Sprint(sizes) != "[1000 1000 500]" {
+		t.Errorf("got %d results, %v, over requests of %d; want 2500 over 1000, 1000 and 500", len(results), err, sizes)
+	}
+	sizes = nil
+	big := Message{Topic: "a", Data: make([]byte, 3<<20), ContentType: "text/plain"}
+	if results, err := c.PublishAll(context.Background(), []Message{big, big}); err != nil || len(results) != 2 || fmt.Sprint(sizes) != "[1 1]" {
+		t.Errorf("got %d results, %v, over requests of %d; want 2 over one each", len(results), err, sizes)
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
+const batchBytes = 4 << 20 // past which a request takes no further event
+
 // Message is one event to publish.
 type Message struct {
 	Topic       string
@@ -73,9 +75,11 @@ func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol
 	results := make([]protocol.PublishResult, 0, len(messages))
 	pause := firstPause
 	for len(results) < len(messages) {
-		stored, err := c.batch(ctx, lines[len(results):])
+		rest := lines[len(results):]
+		stored, err := c.batch(ctx, rest[:batchLength(rest)])
 		results = append(results, stored...)
 		if err == nil {
+			pause = firstPause
 			continue
 		}
 		if !again(err) || !sleep(ctx, jitter(pause)) {
@@ -90,7 +94,18 @@ func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol
 // again says whether a refusal may be gone when one tries again.
 func again(err error) bool {
 	e, ok := errors.AsType[*protocol.Error](err)
-	return !ok || temporary(e.Code.Status())
+	return !final(err) && !(ok && e.Code == protocol.Internal) && !errors.Is(err, ErrUnreachable)
+}
+
+// batchLength is how many of lines one request takes, at least one.
+func batchLength(lines [][]byte) int {
+	size := 0
+	for n, line := range lines {
+		if size += len(line) + 1; n == protocol.MaxBatchEvents || n > 0 && size > batchBytes {
+			return n
+		}
+	}
+	return len(lines)
 }
 
 // batch sends lines once and returns what was stored up to the first failure.

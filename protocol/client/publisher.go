@@ -115,10 +115,23 @@ func (p *Publisher) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
+	p.failAll(ErrClosed)
+}
+
+// fail ends all that is under way: a server refuses the connection for good.
+func (p *Publisher) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failAll(err)
+}
+
+// failAll needs mu.
+func (p *Publisher) failAll(err error) {
 	for _, f := range p.flights {
-		f.done <- outcome{err: ErrClosed}
+		f.done <- outcome{err: err}
 	}
 	clear(p.flights)
+	p.queued = nil
 }
 
 // run connects, and again after each failure.
@@ -137,6 +150,9 @@ func (p *Publisher) run(ctx context.Context) {
 			p.requeue()
 			err = p.serve(ctx, k)
 			k.close()
+		}
+		if final(err) {
+			p.fail(err)
 		}
 		if err != nil && ctx.Err() == nil {
 			p.client.next(server)

@@ -41,19 +41,31 @@ func (s *Subscription) openSSE(ctx context.Context, server string) (source, erro
 	resp, err := s.client.once(ctx, server, request{
 		method: http.MethodGet, path: "/v1/events?" + v.Encode(), header: http.Header{"Accept": {"text/event-stream"}},
 	})
-	switch {
-	case err != nil:
+	if err == nil {
+		err = streamError(resp)
+	}
+	if err != nil {
+		dead.Stop()
 		cancel()
 		return nil, err
-	case resp.StatusCode == http.StatusNoContent:
-		cancel()
-		return nil, ErrEnded
-	case resp.StatusCode != http.StatusOK:
-		defer cancel()
-		return nil, problem(resp)
 	}
 	dead.Reset(silence)
 	return &eventStream{resp.Body, bufio.NewReaderSize(resp.Body, 64<<10), cancel, dead}, nil
+}
+
+// streamError says why an answer is no event stream; nil if it is one. Another
+// content type ends a reader for good, as it ends a browser's EventSource.
+func streamError(resp *http.Response) error {
+	kind := resp.Header.Get("Content-Type")
+	switch {
+	case resp.StatusCode == http.StatusNoContent:
+		return ErrEnded
+	case resp.StatusCode != http.StatusOK:
+		return problem(resp)
+	case !strings.HasPrefix(kind, "text/event-stream"):
+		return &strangeAnswer{resp.StatusCode, fmt.Sprintf("the server answered with %q, not with an event stream; is it pushd?", kind)}
+	}
+	return nil
 }
 
 func (e *eventStream) close() {

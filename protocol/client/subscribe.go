@@ -57,6 +57,8 @@ type Subscription struct {
 	client  *Client
 	options SubscribeOptions
 	source  source
+	server  string // that source is connected to
+	started time.Time
 	cursor  string
 	pending []Delivery
 	behind  string // the cursor behind all that is pending
@@ -111,8 +113,10 @@ func (s *Subscription) Next(ctx context.Context) (Delivery, error) {
 
 // fill gets the next batch, over a new connection if need be.
 func (s *Subscription) fill(ctx context.Context) error {
-	server := s.client.Server()
-	b, err := s.step(ctx, server)
+	if s.started.IsZero() {
+		s.started = time.Now()
+	}
+	b, err := s.step(ctx)
 	if err == nil {
 		s.pause = firstPause
 		s.pending = b.deliveries
@@ -128,8 +132,11 @@ func (s *Subscription) fill(ctx context.Context) error {
 	if final(err) {
 		return err
 	}
+	if s.client.lost(s.started) {
+		return fmt.Errorf("%w: %s: %w", ErrUnreachable, s.server, err)
+	}
 	if !errors.Is(err, errMoved) {
-		s.client.next(server)
+		s.client.next(s.server)
 	}
 	if !sleep(ctx, jitter(s.pause)) {
 		return ctx.Err()
@@ -138,9 +145,10 @@ func (s *Subscription) fill(ctx context.Context) error {
 	return nil
 }
 
-func (s *Subscription) step(ctx context.Context, server string) (batch, error) {
+func (s *Subscription) step(ctx context.Context) (batch, error) {
 	if s.source == nil {
-		source, err := s.connect(ctx, server)
+		s.server = s.client.Server()
+		source, err := s.connect(ctx, s.server)
 		if err != nil {
 			return batch{}, err
 		}
@@ -190,6 +198,9 @@ var errMoved = errors.New("the server asked to reconnect")
 func final(err error) bool {
 	if errors.Is(err, ErrEnded) {
 		return true
+	}
+	if s, ok := errors.AsType[*strangeAnswer](err); ok {
+		return s.final()
 	}
 	e, ok := errors.AsType[*protocol.Error](err)
 	return ok && !temporary(e.Code.Status()) && e.Code != protocol.Internal

@@ -27,7 +27,8 @@ var errFrameTooBig = errors.New("a WebSocket message is too big")
 type socket struct {
 	conn   net.Conn
 	reader *wsutil.Reader
-	lines  [][]byte // of the frame that was read last
+	lines  [][]byte     // of the frame that was read last
+	out    bytes.Buffer // the frame that is sent
 }
 
 // dial opens a socket.
@@ -46,7 +47,10 @@ func (c *Client) dial(ctx context.Context, server string) (*socket, error) {
 	}
 	conn, buffered, _, err := d.Dial(ctx, "ws"+strings.TrimPrefix(server, "http")+"/v1/events")
 	if refusal != nil {
-		return nil, refusal
+		err = refusal
+	}
+	if err == nil || refusal != nil {
+		c.reached.Store(true)
 	}
 	if err != nil {
 		return nil, err
@@ -102,7 +106,7 @@ func (k *socket) frame() ([]byte, error) {
 		if err == nil && len(b) > maxFrame {
 			err = errFrameTooBig
 		}
-		return b, err
+		return b, closed(err) // a control frame may stand between a message's parts
 	}
 }
 
@@ -114,17 +118,33 @@ func closed(err error) error {
 	case !ok:
 		return err
 	case c.Code >= 3500 && c.Code < 4000:
-		return protocol.BadRequest.Errorf("the server closed with %d: %s", c.Code, c.Reason)
+		return closeReason(protocol.CloseCode(c.Code)).Errorf("the server closed with %d: %s", c.Code, c.Reason)
 	case protocol.CloseCode(c.Code) == protocol.CloseDrain:
 		return errMoved
 	}
 	return err
 }
 
-// send writes one message.
+func closeReason(c protocol.CloseCode) protocol.Code {
+	switch c {
+	case protocol.CloseBadToken:
+		return protocol.Unauthorized
+	case protocol.CloseForbidden:
+		return protocol.Forbidden
+	}
+	return protocol.BadRequest
+}
+
+// send writes one message, in one write: the answer to a ping, which the
+// reading goroutine writes, must not come between its header and its payload.
 func (k *socket) send(text []byte) error {
+	k.out.Reset()
+	if err := wsutil.WriteClientText(&k.out, text); err != nil {
+		return err
+	}
 	_ = k.conn.SetWriteDeadline(time.Now().Add(answerTimeout))
-	return wsutil.WriteClientText(k.conn, text)
+	_, err := k.conn.Write(k.out.Bytes())
+	return err
 }
 
 func (k *socket) close() { _ = k.conn.Close() }
