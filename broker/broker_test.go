@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,21 +21,21 @@ type memoryLog struct {
 	mu        sync.Mutex // guards what follows
 	partition *Partition
 	entries   [][]byte
-	down      bool
+	down      atomic.Bool
 }
 
 func (l *memoryLog) Propose(_ context.Context, entry []byte) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.down {
+	if l.down.Load() {
 		return nil, ErrNotLeader
 	}
 	l.entries = append(l.entries, entry)
 	return l.partition.Apply(uint64(len(l.entries)), entry), nil
 }
 
-func (l *memoryLog) Leader() (string, bool) { return "self", !l.down }
-func (l *memoryLog) IsLeader() bool         { return !l.down }
+func (l *memoryLog) Leader() (string, bool) { return "self", !l.down.Load() }
+func (l *memoryLog) IsLeader() bool         { return !l.down.Load() }
 func (l *memoryLog) Current() bool          { return true }
 
 // bench is a broker of one node with its logs.
@@ -418,16 +419,14 @@ func TestADamagedEventIsNeverGiven(t *testing.T) {
 func TestBehindAnEventThatFailedItsTopicsLaterOnesAreNotAttempted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 1)
-		f.logs[0].down = true
+		f.logs[0].down.Store(true)
 		list := make([]protocol.Publish, 2*maxBatchEvents)
 		for i := range list {
 			list[i].Event = protocol.Event{Topic: "a", ID: fmt.Sprint(i)}
 		}
 		// The leader is back only after the first batch has given up: the second must not be stored without it.
 		time.AfterFunc(publishTimeout+retryPause/2, func() {
-			f.logs[0].mu.Lock()
-			defer f.logs[0].mu.Unlock()
-			f.logs[0].down = false
+			f.logs[0].down.Store(false)
 		})
 		for i, r := range f.PublishBatch(context.Background(), list) {
 			if protocol.CodeOf(r.Err) != protocol.NoLeader {

@@ -50,6 +50,9 @@ func (b *Broker) launch(ctx context.Context, catalog *Catalog, whole *request, p
 	if err := whole.refusal(p.Event.Topic); err != nil {
 		return nil, Result{Err: err}
 	}
+	if err := expressible(&p.Event); err != nil {
+		return nil, Result{Err: err}
+	}
 	f := &pending{request: whole, proposal: proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch}}
 	f.event.Offset, f.event.Epoch, f.event.Time = 0, 0, 0
 	if !f.named {
@@ -72,6 +75,32 @@ func (b *Broker) launch(ctx context.Context, catalog *Catalog, whole *request, p
 		return nil, Result{Err: err}
 	}
 	return f, Result{}
+}
+
+// expressible refuses what no log entry can carry: it would take the events of
+// others that share the entry with it. What a client may publish is the edge's
+// to check.
+func expressible(e *protocol.Event) error {
+	if err := protocol.CheckTopic(e.Topic); err != nil {
+		return err
+	}
+	headers := 0
+	for _, h := range e.Headers {
+		headers = max(headers, len(h.Value), len(h.Name)*(protocol.MaxHeaderBytes/protocol.MaxHeaderNameBytes))
+	}
+	switch {
+	case len(e.Data) > protocol.MaxEventBytes:
+		return protocol.PayloadTooLarge.Errorf("the payload has %d bytes, at most %d are possible", len(e.Data), protocol.MaxEventBytes)
+	case len(e.ID) > protocol.MaxLabelBytes:
+		return protocol.BadEventID.Errorf("the event id has %d bytes, at most %d are possible", len(e.ID), protocol.MaxLabelBytes)
+	case len(e.Type) > protocol.MaxLabelBytes:
+		return protocol.BadEventType.Errorf("the event type has %d bytes, at most %d are possible", len(e.Type), protocol.MaxLabelBytes)
+	case len(e.ContentType) > protocol.MaxContentType:
+		return protocol.BadContentType.Errorf("the content type has %d bytes, at most %d are possible", len(e.ContentType), protocol.MaxContentType)
+	case len(e.Headers) > protocol.MaxHeaders || headers > protocol.MaxHeaderBytes:
+		return protocol.BadHeader.Errorf("more than %d headers, or one of more than %d bytes", protocol.MaxHeaders, protocol.MaxHeaderBytes)
+	}
+	return nil
 }
 
 // land waits for the result of a queued publish.

@@ -124,15 +124,13 @@ func proposalSize(p *proposal) int {
 
 // send brings a batch to the leader, wherever that is, and answers each of it.
 // What surely was not taken is tried again until its deadline; what may have
-// been taken only if every id of it is the publisher's, which makes that safe.
+// been taken only where the id is the publisher's, which makes that safe.
 func (q *queue) send(batch []*pending) {
 	latest := batch[0].deadline
-	repeatable := true
 	for _, p := range batch {
 		if p.deadline.After(latest) {
 			latest = p.deadline
 		}
-		repeatable = repeatable && p.named
 	}
 	ctx, cancel := context.WithDeadline(q.broker.running, latest)
 	defer cancel()
@@ -145,12 +143,35 @@ func (q *queue) send(batch []*pending) {
 		}
 		surely := errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnreachable)
 		unknown = unknown || !surely
-		if ctx.Err() != nil || (!surely && !repeatable) || final(err) {
+		if ctx.Err() != nil || final(err) {
 			q.refuse(batch, q.refusal(err, unknown))
+			return
+		}
+		if !surely {
+			batch = q.keepRepeatable(batch, q.refusal(err, true))
+		}
+		if len(batch) == 0 {
 			return
 		}
 		pause(ctx, retryPause)
 	}
+}
+
+// keepRepeatable refuses what may be stored and can't be recognised when it
+// comes again, and what stands behind it in its topic and request.
+func (q *queue) keepRepeatable(batch []*pending, err error) (kept []*pending) {
+	for _, p := range batch {
+		behind := p.request.refusal(p.event.Topic)
+		if p.named && behind == nil {
+			kept = append(kept, p)
+			continue
+		}
+		if behind == nil {
+			behind = err
+		}
+		q.refuse([]*pending{p}, behind)
+	}
+	return kept
 }
 
 // final errors are the same however often one asks.
