@@ -19,6 +19,7 @@ const (
 	dedupeMax    = 1_000_000 // ids kept however young
 
 	maxTombstones   = 10_000 // deleted topics remembered per partition
+	maxOldEpochs    = 64     // deleted epochs remembered per topic
 	ephemeralQueue  = 64     // unstored events waiting for one reader
 	settleTimeout   = time.Second
 	trimPeriod      = 500 * time.Millisecond

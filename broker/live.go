@@ -147,7 +147,7 @@ func (s *Subscription) armLane(l *lane) bool {
 	case p != nil:
 		return false // Pull goes over to the local replica
 	case l.remote == nil:
-		s.ask(l, protocol.DefaultPageEvents, 0)
+		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), remoteTimeout)
 		return true
 	}
 	select {
@@ -201,6 +201,9 @@ func (s *Subscription) Settle(ctx context.Context) error {
 		}
 		s.settleRemote(ctx, l)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beginLanes()
 	return nil
 }
 
@@ -208,7 +211,7 @@ func (s *Subscription) Settle(ctx context.Context) error {
 func (s *Subscription) settleRemote(ctx context.Context, l *lane) {
 	s.mu.Lock()
 	if l.remote == nil {
-		s.ask(l, protocol.DefaultPageEvents, 0)
+		s.ask(l, protocol.MaxPageEvents, 0, 0)
 	}
 	answer := l.remote
 	s.mu.Unlock()

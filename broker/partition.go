@@ -169,7 +169,9 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 	if t == nil || !t.exists() {
 		return protocol.NoSuchTopic.Errorf("there is no topic %s", name)
 	}
-	t.old = &oldEpoch{t.epoch, t.last, t.newest}
+	if t.old = append(t.old, oldEpoch{t.epoch, t.last, t.newest}); len(t.old) > maxOldEpochs {
+		t.old = t.old[1:]
+	}
 	p.store(t, &protocol.Event{Topic: name, Epoch: t.epoch, Time: p.time})
 	t.deleted, t.first, t.bytes = p.position, t.last+1, 0
 	if p.buried = append(p.buried, name); len(p.buried) > maxTombstones {

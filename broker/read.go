@@ -173,8 +173,10 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 }
 
 func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
-	if o := t.old; o != nil && o.newest > w.after && o.newest <= upTo {
-		gaps = append(gaps, lostRange{t.name, o.epoch, p.firstLost(t, w, o.epoch, o.last, o.newest), o.last, true, o.newest})
+	for _, o := range t.old {
+		if o.newest > w.after && o.newest <= upTo {
+			gaps = append(gaps, lostRange{t.name, o.epoch, p.firstLost(t, w, o.epoch, o.last, o.newest), o.last, true, o.newest})
+		}
 	}
 	had := w.after >= t.epoch && w.previous(t) >= t.first-1 // after a restart, gone may lie behind the last removed event
 	if t.exists() && t.gone > w.after && t.gone <= upTo && !had {

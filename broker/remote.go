@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -33,45 +34,54 @@ type remoteFound struct {
 func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bool, err error) {
 	if p := s.broker.local(l.partition); p != nil {
 		s.dropFetch(l)
-		if l.start != nil {
-			p.resolve(s, l)
-		}
 		f, err = p.read(s.want(l, limit, upTo))
 		if errors.Is(err, errReplicaGone) {
 			return found{}, false, nil // closed between the two looks
 		}
 		return f, true, err
 	}
-	if l.remote == nil {
-		s.ask(l, limit, upTo)
+	answer := s.answer(l)
+	if answer == nil {
 		return found{}, false, nil
+	}
+	f = answer.answer.found
+	if upTo != 0 && f.upTo > upTo { // asked before another lane was found ahead
+		f.records = slices.DeleteFunc(f.records, func(r *Record) bool { return r.Position > upTo })
+		f.gaps = slices.DeleteFunc(f.gaps, func(g lostRange) bool { return g.at > upTo })
+		f.upTo, f.end = upTo, true
+	}
+	return f, true, nil
+}
+
+// answer takes another node's answer off the lane, nil if there is none yet.
+// Then it has been asked for.
+func (s *Subscription) answer(l *lane) *fetch {
+	if l.remote == nil {
+		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), 0)
+		return nil
 	}
 	select {
 	case <-l.remote.done:
 	default:
-		return found{}, false, nil
+		return nil
 	}
-	answer, err := l.remote.answer, l.remote.err
+	f := l.remote
 	l.remote = nil
-	if err != nil {
-		s.ask(l, limit, upTo) // another replica may answer
-		return found{}, false, nil
+	if f.err != nil {
+		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), 0) // another replica may answer
+		return nil
 	}
-	if l.start != nil {
-		l.start, l.position = nil, answer.position
-		if len(l.members) == 1 {
-			s.seen[l.members[0]] = answer.seen
-		}
-	}
-	return answer.found, true, nil
+	return f
 }
 
-// ask sends the question. It is answered by calling fire.
-func (s *Subscription) ask(l *lane, limit int, upTo uint64) {
+// ask sends the question, to be answered at once, or within a wait when there
+// is something. The answer calls fire.
+func (s *Subscription) ask(l *lane, limit int, upTo uint64, wait time.Duration) {
 	ctx, cancel := context.WithCancel(s.broker.running)
 	f := &fetch{done: make(chan struct{}), cancel: cancel}
 	l.remote = f
 	q := s.question(l, limit, upTo)
+	q.wait = wait
 	s.broker.spawn(func() {
 		defer cancel()
 		f.answer, f.err = s.broker.askReplica(ctx, l.partition, q)
@@ -104,7 +114,7 @@ type question struct {
 }
 
 func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
-	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: uint64(min(limit, maxReadEvents)), wait: remoteTimeout}
+	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: uint64(min(limit, maxReadEvents))}
 	for _, i := range l.members {
 		q.selectors = append(q.selectors, s.selectors[i].String())
 	}
@@ -116,7 +126,6 @@ func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
 		if l.start.Kind == protocol.StartTime {
 			q.n = uint64(l.start.Time.UnixNano())
 		}
-		q.wait = 0 // the position is wanted now
 	}
 	return q
 }

@@ -83,12 +83,11 @@ func (p *Partition) encodeState(files []SnapshotFile) []byte {
 	b = appendUvarint(b, uint64(len(p.byNumber)))
 	for _, t := range p.byNumber {
 		b = protocol.AppendBytes(b, t.name)
-		var old oldEpoch
-		if t.old != nil {
-			old = *t.old
-		}
-		for _, v := range []uint64{t.epoch, t.first, t.last, t.bytes, t.newest, t.gone, t.deleted, old.epoch, old.last, old.newest} {
+		for _, v := range []uint64{t.epoch, t.first, t.last, t.bytes, t.newest, t.gone, t.deleted, uint64(len(t.old))} {
 			b = appendUvarint(b, v)
+		}
+		for _, o := range t.old {
+			b = appendUvarint(appendUvarint(appendUvarint(b, o.epoch), o.last), o.newest)
 		}
 	}
 	b = appendUvarint(b, uint64(len(p.buried)))
@@ -151,16 +150,15 @@ func (p *Partition) decodeState(b []byte) ([]SnapshotFile, error) {
 		return nil, fmt.Errorf("partition %d: snapshot of version %d, this pushd knows %d", p.id, v, snapshotVersion)
 	}
 	p.position, p.index, p.time = r.Uvarint(), r.Uvarint(), int64(r.Uvarint())
-	for range r.Count(1<<30, 11) {
+	for range r.Count(1<<30, 9) {
 		t := p.intern(r.Text(protocol.MaxTopicBytes))
-		var old oldEpoch
-		for _, v := range []*uint64{&t.epoch, &t.first, &t.last, &t.bytes, &t.newest, &t.gone, &t.deleted, &old.epoch, &old.last, &old.newest} {
+		for _, v := range []*uint64{&t.epoch, &t.first, &t.last, &t.bytes, &t.newest, &t.gone, &t.deleted} {
 			*v = r.Uvarint()
 		}
-		if old.epoch != 0 {
-			t.old = &old
+		for range r.Count(maxOldEpochs, 3) {
+			t.old = append(t.old, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint()})
 		}
-		p.lostUpTo = max(p.lostUpTo, t.gone, t.deleted, old.newest)
+		p.lostUpTo = max(p.lostUpTo, t.gone, t.deleted)
 	}
 	for range r.Count(maxTombstones, 2) {
 		p.buried = append(p.buried, r.Text(protocol.MaxTopicBytes))

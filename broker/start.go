@@ -3,6 +3,8 @@ package broker
 import (
 	"cmp"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -28,7 +30,9 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 	if err := s.begin(catalog, start); err != nil {
 		return nil, err
 	}
+	s.original = startText(start)
 	s.mergeLanes()
+	s.beginSettled()
 	s.told = s.cursor()
 	b.remember(s)
 	return s, nil
@@ -140,9 +144,71 @@ func (s *Subscription) addLanes(catalog *Catalog, members []int, start protocol.
 
 func (s *Subscription) addLane(l *lane) {
 	s.lanes = append(s.lanes, l)
-	if p := s.broker.local(l.partition); p != nil {
-		p.resolve(s, l)
+}
+
+// startText is a start as it may stand for a cursor, until the reader has begun.
+func startText(start protocol.Start) string {
+	switch start.Kind {
+	case protocol.StartCursor:
+		return start.Cursor
+	case protocol.StartLatest:
+		return "latest"
+	case protocol.StartLast:
+		return "-" + strconv.Itoa(start.N)
+	case protocol.StartTime:
+		return "@" + start.Time.UTC().Format(time.RFC3339Nano)
 	}
+	return "earliest"
+}
+
+// beginSettled begins at once where every partition is here and has all that
+// this node acknowledged; else Settle or the first Pull does.
+func (s *Subscription) beginSettled() {
+	for _, l := range s.lanes {
+		if p := s.broker.local(l.partition); p == nil || !p.reached(s.broker.floors.get(l.partition)) {
+			return
+		}
+	}
+	s.beginLanes()
+}
+
+// beginLanes turns starts into positions, and says whether all lanes have one.
+// Before, nothing is given: a cursor that lacks a lane would send the reader
+// back to its start there.
+func (s *Subscription) beginLanes() bool {
+	if s.begun {
+		return true
+	}
+	all := true
+	for _, l := range s.lanes {
+		all = s.beginLane(l) && all
+	}
+	if all {
+		s.begun = true
+		s.mergeLanes()
+	}
+	return all
+}
+
+func (s *Subscription) beginLane(l *lane) bool {
+	if l.start == nil {
+		return true
+	}
+	if p := s.broker.local(l.partition); p != nil {
+		s.dropFetch(l)
+		p.resolve(s, l)
+		return true
+	}
+	f := s.answer(l)
+	if f == nil {
+		return false
+	}
+	l.start, l.position = nil, f.answer.position
+	if len(l.members) == 1 {
+		s.seen[l.members[0]] = f.answer.seen
+	}
+	l.remote = f // what it found is given by the next Pull
+	return true
 }
 
 // resolve turns the lane's start into a position.
@@ -188,7 +254,8 @@ func (p *Partition) lostUntil(t *topic) uint64 {
 // began.
 func (p *Partition) forgive(l *lane, w want) {
 	for _, t := range p.byNumber {
-		lost := t.gone > l.position || t.old != nil && t.old.newest > l.position
+		n := len(t.old)
+		lost := t.gone > l.position || n > 0 && t.old[n-1].newest > l.position
 		if until := p.lostUntil(t); lost && until > l.position && w.matches(t) {
 			if l.forgiven == nil {
 				l.forgiven = map[string]uint64{}
@@ -249,6 +316,9 @@ func (p *Partition) positionOfOffset(t *topic, offset uint64) uint64 {
 
 // cursor encodes where the reader stands. s.mu is held, or s is not shared yet.
 func (s *Subscription) cursor() string {
+	if !s.begun {
+		return s.original
+	}
 	var c protocol.Cursor
 	var bit []uint32 // of each selector
 	if len(s.selectors) > protocol.MaxMarks {
@@ -257,9 +327,6 @@ func (s *Subscription) cursor() string {
 		c.Marks, bit = s.marks()
 	}
 	for _, l := range s.lanes {
-		if l.start != nil {
-			continue // not begun: the selectors of this lane start at earliest
-		}
 		lane := protocol.Lane{Partition: l.partition, Position: l.position}
 		if bit != nil && len(l.members) < len(s.selectors) && s.split(l) {
 			for _, i := range l.members {

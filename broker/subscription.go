@@ -32,6 +32,9 @@ type Subscription struct {
 	turn   int      // partition to begin the next Pull with
 	told   string   // cursor that the reader was last given
 	failed error
+	begun  bool // every lane has a position
+
+	original string // the start, which stands for the cursor before the reader has begun
 
 	armed     atomic.Pointer[func()]
 	live      liveQueue
@@ -66,6 +69,10 @@ func (s *Subscription) Pull(limit int) (Batch, error) {
 	var b Batch
 	for _, r := range s.live.take() {
 		b.Items = append(b.Items, Item{Event: r})
+	}
+	if !s.beginLanes() {
+		b.Cursor = s.cursor()
+		return b, nil
 	}
 	left := &budget{events: limit, bytes: pullBytes}
 	partitions := s.partitions()

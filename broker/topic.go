@@ -15,14 +15,14 @@ type topic struct {
 	gone    uint64 // position of the last event that retention removed; 0: none
 	deleted uint64 // position of its deletion; 0: it exists
 
-	// old is the epoch before the deletion, for readers that had not seen all of it.
-	old *oldEpoch
+	// old are the epochs that were deleted, for readers that had not seen all of them; oldest first.
+	old []oldEpoch
 
 	kept   limits           // what its policy lets it keep; local
 	keptBy *protocol.Policy // the policies kept was taken from: the address of the first
 }
 
-// oldEpoch is what is remembered of a deleted topic.
+// oldEpoch is what is remembered of a deleted epoch.
 type oldEpoch struct {
 	epoch, last, newest uint64
 }

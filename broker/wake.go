@@ -86,6 +86,13 @@ func (p *Partition) await(position uint64) <-chan struct{} {
 	return a.reached
 }
 
+// reached says whether the replica has a position.
+func (p *Partition) reached(position uint64) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.position >= position
+}
+
 // arm registers a reader for one lane, unless something is there already.
 func (p *Partition) arm(s *Subscription, w want) bool {
 	p.mu.Lock()
