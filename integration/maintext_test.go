@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -69,7 +70,13 @@ func TestARealTextReachesEveryReaderOverTheDeathOfALeader(t *testing.T) {
 func leaderOf(t testing.TB, nodes []*process, topic string) *process {
 	t.Helper()
 	var info protocol.TopicInfo
-	nodes[0].wait("a leader of "+topic, func() error { return nodes[0].getJSON("/v1/topics/"+topic, &info) })
+	nodes[0].wait("a leader of "+topic, func() error {
+		err := nodes[0].getJSON("/v1/topics/"+topic, &info)
+		if err == nil && info.Leader == "" {
+			return errors.New("none is known just now")
+		}
+		return err
+	})
 	for _, p := range nodes {
 		if p.name == info.Leader {
 			return p
