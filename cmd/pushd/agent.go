@@ -70,14 +70,17 @@ func runAgent(c *cli.Context) error {
 			*field = c.Int(name)
 		}
 	}
+	for name, field := range map[string]*bool{"insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster} {
+		if c.IsSet(name) {
+			*field = c.Bool(name)
+		}
+	}
 	if joined := append(slices.Clone(c.StringSlice("join")), c.Args().Slice()...); len(joined) > 0 {
 		cfg.Join = joined
 	}
 	if c.Command.Name == "join" && len(cfg.Join) == 0 {
 		return &usage{"name at least one member's gossip address, such as 10.0.0.1:7342", "pushd agent join --help"}
 	}
-	cfg.InsecureNoAuth = cfg.InsecureNoAuth || c.Bool("insecure-no-auth")
-	cfg.InsecureCluster = cfg.InsecureCluster || c.Bool("insecure-cluster")
 	log, err := newLog(c)
 	if err != nil {
 		return err

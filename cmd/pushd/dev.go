@@ -15,6 +15,9 @@ func devCommand() *cli.Command {
 			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL`: debug, info, warn or error"},
 		},
 		Action: func(c *cli.Context) error {
+			if err := noArguments(c, 0); err != nil {
+				return err
+			}
 			log, err := newLog(c)
 			if err != nil {
 				return err

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/pushd/pushd/protocol/client"
 )
+
+// search is how long a command looks for a server that was never there: long
+// enough for one that is just being started, too short to look like a hang.
+const search = 3 * time.Second
 
 // clientFlags are what every command that talks to a server has.
 func clientFlags() []cli.Flag {
@@ -32,15 +38,16 @@ func newClient(c *cli.Context) (*client.Client, error) {
 		}
 		token = strings.TrimSpace(string(text))
 	}
-	cl, err := client.New(client.Options{Servers: strings.Split(c.String("server"), ","), Token: token})
+	cl, err := client.New(client.Options{Servers: strings.Split(c.String("server"), ","), Token: token, Search: search})
 	if err != nil {
 		return nil, &usage{"--server: " + err.Error(), "pushd --help"}
 	}
 	return cl, nil
 }
 
-// hoist puts flags before arguments, since the flag parser takes whatever
-// stands behind an argument for data. "--" ends it, and "-" is an argument.
+// hoist puts flags behind their command and before its arguments, since the
+// flag parser takes whatever stands behind an argument for data. "--" ends the
+// flags, and "-" is an argument.
 func hoist(app *cli.App, args []string) []string {
 	if len(args) < 2 {
 		return args
@@ -48,24 +55,24 @@ func hoist(app *cli.App, args []string) []string {
 	out := []string{args[0]}
 	rest := args[1:]
 	var flags, words []string
-	var command *cli.Command
-	commands := app.Commands
+	commands, scope := app.Commands, app.Commands
 	for i := 0; i < len(rest); i++ {
 		a := rest[i]
 		switch {
 		case a == "--":
-			words = append(words, rest[i:]...)
+			flags = append(flags, a)
+			words = append(words, rest[i+1:]...)
 			i = len(rest)
 		case len(a) > 1 && a[0] == '-':
 			flags = append(flags, a)
-			if i+1 < len(rest) && takesValue(command, a) {
+			if i+1 < len(rest) && takesValue(scope, a) {
 				i++
 				flags = append(flags, rest[i])
 			}
 		default:
 			if next := find(commands, a); next != nil && len(words) == 0 {
 				out = append(out, a)
-				command, commands = next, next.Subcommands
+				scope, commands = []*cli.Command{next}, next.Subcommands
 				continue
 			}
 			words = append(words, a)
@@ -83,16 +90,16 @@ func find(commands []*cli.Command, name string) *cli.Command {
 	return nil
 }
 
-// takesValue says whether the next argument belongs to a flag.
-func takesValue(command *cli.Command, arg string) bool {
-	if command == nil || strings.Contains(arg, "=") {
-		return false
-	}
+// takesValue says whether the next argument belongs to a flag of one of the
+// commands: before a command is named it may be any.
+func takesValue(commands []*cli.Command, arg string) bool {
 	name := strings.TrimLeft(arg, "-")
-	for _, f := range command.Flags {
-		if slices.Contains(f.Names(), name) {
-			_, boolean := f.(*cli.BoolFlag)
-			return !boolean
+	for _, c := range commands {
+		for _, f := range c.Flags {
+			if slices.Contains(f.Names(), name) {
+				_, boolean := f.(*cli.BoolFlag)
+				return !boolean
+			}
 		}
 	}
 	return false
@@ -114,21 +121,38 @@ func commandNames(commands []*cli.Command) (names []string) {
 	return names
 }
 
-func flagNames(command *cli.Command) (names []string) {
-	if command == nil {
-		return nil
-	}
-	for _, f := range command.Flags {
-		names = append(names, f.Names()...)
+func flagNames(commands []*cli.Command) (names []string) {
+	for _, c := range commands {
+		for _, f := range c.Flags {
+			for _, name := range f.Names() {
+				names = append(names, dashed(name))
+			}
+		}
 	}
 	return names
+}
+
+// dashed is a flag as one types it.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// noArguments refuses what a command would not look at.
+func noArguments(c *cli.Context, most int) error {
+	if c.Args().Len() <= most {
+		return nil
+	}
+	return &usage{fmt.Sprintf("%s does not know what to do with %q", c.Command.Name, c.Args().Get(most)), "pushd " + c.Command.Name + " --help"}
 }
 
 // didYouMean names the nearest candidate, if one is near.
 func didYouMean(word string, candidates []string) string {
 	best, least := "", len(word)/3+2
 	for _, c := range candidates {
-		if d := distance(word, c); d < least {
+		if d := distance(word, c); d < least && 2*d < len(strings.TrimLeft(c, "-")) {
 			best, least = c, d
 		}
 	}

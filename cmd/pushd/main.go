@@ -85,13 +85,14 @@ type usage struct{ reason, help string }
 func (u *usage) Error() string { return u.reason + "\nTry '" + u.help + "'." }
 
 func usageError(c *cli.Context, err error, _ bool) error {
-	help := "pushd --help"
+	help, scope := "pushd --help", c.App.Commands
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "pushd" {
-		help = "pushd " + c.Command.Name + " --help"
+		help, scope = "pushd "+c.Command.Name+" --help", []*cli.Command{c.Command}
 	}
 	reason := err.Error()
 	if name, ok := strings.CutPrefix(reason, "flag provided but not defined: "); ok {
-		reason = "unknown flag " + name + didYouMean(strings.TrimLeft(name, "-"), flagNames(c.Command))
+		name = dashed(strings.TrimLeft(name, "-"))
+		reason = "unknown flag " + name + didYouMean(name, flagNames(scope))
 	}
 	return &usage{reason, help}
 }
@@ -120,7 +121,7 @@ func exitCode(err error) int {
 		return exitNotFound
 	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed:
 		return exitDenied
-	case protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadContentType, protocol.TooManyTopics:
+	case protocol.BadRequest, protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadContentType, protocol.TooManyTopics:
 		return exitUsage
 	case protocol.NoLeader, protocol.DiskFull, protocol.ShuttingDown:
 		return exitUnhealthy

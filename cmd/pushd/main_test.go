@@ -1,16 +1,23 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pushd/pushd/cmd/node"
+	"github.com/pushd/pushd/protocol"
+	"github.com/pushd/pushd/protocol/client"
 )
 
 // startNode runs a node for the commands and gives its URL.
@@ -95,7 +102,7 @@ func TestRefusalsHaveTheirExitCodesAndSayWhatToDo(t *testing.T) {
 		want string // in what it says
 	}{
 		{"publsh a b", exitUsage, "did you mean publish?"},
-		{"publish a b --tpe x", exitUsage, "did you mean type?"},
+		{"publish a b --tpe x", exitUsage, "unknown flag --tpe; did you mean --type?"},
 		{"publish", exitUsage, "takes a topic"},
 		{"publish a..b x", exitUsage, "empty segment"},
 		{"publish a x --ack maybe", exitUsage, "--ack"},
@@ -139,7 +146,9 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		"publish a b --id x":             "publish --id x a b",
 		"publish --id x a b":             "publish --id x a b",
 		"publish a --lines -":            "publish --lines a -",
-		"publish a -o json -- --not-one": "publish -o json a -- --not-one",
+		"publish a -o json -- --not-one": "publish -o json -- a --not-one",
+		"-o json topics a":               "topics -o json a",
+		"--lines pub a -":                "pub --lines a -",
 		"publish a --id=x -1":            "publish --id=x -1 a",
 		"agent join h:1 --zone z h:2":    "agent join --zone z h:1 h:2",
 		"topics rm a -o json":            "topics rm -o json a",
@@ -152,13 +161,74 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 }
 
 func TestTheNearestNameIsSuggested(t *testing.T) {
-	for word, want := range map[string]string{"publsh": "publish", "topic": "topics", "zzzzzz": ""} {
-		got := didYouMean(word, []string{"publish", "topics", "agent"})
+	for word, want := range map[string]string{
+		"publsh": "publish", "topic": "topics", "zzzzzz": "", "": "", "a": "", "-1": "", "--tpe": "--type", "agnet": "agent", "pbu": "",
+	} {
+		got := didYouMean(word, []string{"publish", "pub", "topics", "agent", "-o", "-s", "--type"})
 		if want != "" {
 			want = fmt.Sprintf("; did you mean %s?", want)
 		}
 		if got != want {
 			t.Errorf("didYouMean(%s): got %q, want %q", word, got, want)
 		}
+	}
+}
+
+func TestDistanceCountsEdits(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abc", 0}, {"kitten", "sitting", 3}, {"ab", "ba", 2}, {"topic", "topics", 1}} {
+		if got := distance(c.a, c.b); got != c.want {
+			t.Errorf("distance(%q, %q): got %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestAnInterruptEndsAReaderWith0(t *testing.T) {
+	url := startNode(t)
+	if code, _, talk := pushd("", "publish", "a", "one", "--server", url); code != exitOK {
+		t.Fatal(talk)
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		out, in := io.Pipe()
+		code := make(chan int, 1)
+		go func() {
+			code <- run([]string{"pushd", "subscribe", "a", "--after", "earliest", "--server", url}, nil, in, io.Discard)
+			_ = in.Close()
+		}()
+		lines := bufio.NewScanner(out)
+		if !lines.Scan() || lines.Text() != "one" { // it runs, so it listens for signals
+			t.Fatalf("got %q, want one", lines.Text())
+		}
+		if err := syscall.Kill(os.Getpid(), signal); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-code; got != exitOK {
+			t.Errorf("%v: got exit code %d, want 0", signal, got)
+		}
+	}
+}
+
+func TestALineTooLongIsRefusedAndTheOnesBeforeItAreKept(t *testing.T) {
+	input := "one\n" + strings.Repeat("x", protocol.MaxEventBytes+10)
+	batches := make(chan []client.Message, 2)
+	err := readLines(context.Background(), strings.NewReader(input), client.Message{Topic: "a"}, batches)
+	if err == nil || !strings.Contains(err.Error(), "more than") || len(batches) != 1 {
+		t.Fatalf("got %v and %d batches, want a refusal and 1", err, len(batches))
+	}
+	if batch := <-batches; len(batch) != 1 || string(batch[0].Data) != "one" {
+		t.Errorf("got %d events, want the first line", len(batch))
+	}
+}
+
+func TestAGapIsALineToo(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"events":[{"topic":"a","offset":8,"data":"x"}],"cursor":"c","gaps":[{"topic":"a","from":2,"to":7,"reason":"expired"}]}`)
+	}))
+	defer server.Close()
+	code, out, talk := pushd("", "subscribe", "a", "--via", "poll", "-o", "ndjson", "--count", "1", "--server", server.URL)
+	if code != exitOK || !strings.HasPrefix(out, `{"gap":{"topic":"a",`) || !strings.Contains(talk, "events 2 to 7 of a are gone (expired)") {
+		t.Errorf("got exit code %d, %q and %q, want the gap in both", code, out, talk)
 	}
 }

@@ -143,13 +143,16 @@ func publishLines(ctx context.Context, c *cli.Context, cl *client.Client, m clie
 	if readErr != nil || p.format == "ndjson" {
 		return readErr
 	}
+	if p.format == "json" {
+		return p.json(map[string]any{"topic": m.Topic, "events": count, "last_offset": last.Offset})
+	}
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "%d events published to %s, the last at offset %d\n", count, m.Topic, last.Offset)
 	return nil
 }
 
 // readLines cuts input into batches of events, a line each without its end.
 func readLines(ctx context.Context, in io.Reader, m client.Message, out chan<- []client.Message) error {
-	r := bufio.NewReaderSize(in, 1<<20)
+	r := bufio.NewReaderSize(in, protocol.MaxEventBytes+1)
 	var batch []client.Message
 	size := 0
 	send := func() bool {
@@ -165,10 +168,14 @@ func readLines(ctx context.Context, in io.Reader, m client.Message, out chan<- [
 		}
 	}
 	for {
-		line, err := r.ReadBytes('\n')
+		line, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			_ = send() // the lines before it
+			return fmt.Errorf("a line of standard input has more than %d bytes, as many as an event may have", protocol.MaxEventBytes)
+		}
 		if len(line) > 0 {
 			one := m
-			one.Data = bytes.TrimSuffix(line, []byte{'\n'})
+			one.Data = bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'}))
 			batch = append(batch, one)
 			size += len(line)
 		}

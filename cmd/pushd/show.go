@@ -19,10 +19,10 @@ func topicsCommand() *cli.Command {
 			&cli.StringFlag{Name: "after", Usage: "only topics behind `NAME`, as the last page's next said"},
 			&cli.IntFlag{Name: "limit", Value: 1000, Usage: "at most `N`"},
 		),
-		Action: withClient(runTopics),
+		Action: withClient(1, runTopics),
 		Subcommands: []*cli.Command{{
 			Name: "rm", Usage: "delete a topic and all its events", ArgsUsage: "TOPIC", Flags: clientFlags(),
-			Action: withClient(func(c *cli.Context, cl *client.Client, _ *printer) error {
+			Action: withClient(1, func(c *cli.Context, cl *client.Client, _ *printer) error {
 				if c.Args().Len() != 1 {
 					return &usage{"name the topic to delete", "pushd topics rm --help"}
 				}
@@ -32,8 +32,12 @@ func topicsCommand() *cli.Command {
 	}
 }
 
-func withClient(do func(*cli.Context, *client.Client, *printer) error) cli.ActionFunc {
+// withClient is a command that asks a server, with at most so many arguments.
+func withClient(most int, do func(*cli.Context, *client.Client, *printer) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
+		if err := noArguments(c, most); err != nil {
+			return err
+		}
 		p, err := newPrinter(c)
 		if err != nil {
 			return err
@@ -74,7 +78,7 @@ func runTopics(c *cli.Context, cl *client.Client, p *printer) error {
 func nodesCommand() *cli.Command {
 	return &cli.Command{
 		Name: "nodes", Usage: "list the cluster's nodes", Flags: clientFlags(),
-		Action: withClient(func(c *cli.Context, cl *client.Client, p *printer) error {
+		Action: withClient(0, func(c *cli.Context, cl *client.Client, p *printer) error {
 			s, err := cl.Cluster(c.Context)
 			if err != nil {
 				return err
@@ -89,7 +93,7 @@ func nodesCommand() *cli.Command {
 func partitionsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "partitions", Usage: "list the partitions, their leaders and replicas", Flags: clientFlags(),
-		Action: withClient(func(c *cli.Context, cl *client.Client, p *printer) error {
+		Action: withClient(0, func(c *cli.Context, cl *client.Client, p *printer) error {
 			s, err := cl.Cluster(c.Context)
 			if err != nil {
 				return err

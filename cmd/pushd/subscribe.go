@@ -37,6 +37,9 @@ func runSubscribe(c *cli.Context) error {
 	if !c.Args().Present() {
 		return &usage{"name at least one topic or pattern", "pushd subscribe --help"}
 	}
+	if g := c.String("on-gap"); g != "" && g != "error" {
+		return &usage{fmt.Sprintf("--on-gap: %q is not error; leave it out to go on behind gaps", g), "pushd subscribe --help"}
+	}
 	cl, err := newClient(c)
 	if err != nil {
 		return err
@@ -81,6 +84,12 @@ func follow(ctx context.Context, c *cli.Context, sub *client.Subscription, p *pr
 		}
 		if d.Gap != nil {
 			_, _ = fmt.Fprintf(c.App.ErrWriter, "pushd: gap: events %d to %d of %s are gone (%s)\n", d.Gap.From, d.Gap.To, d.Gap.Topic, d.Gap.Reason)
+			if p.format == "table" {
+				continue
+			}
+			if err := lines.json(map[string]any{"gap": d.Gap}); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := printEvent(lines, d.Event); err != nil {
