@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -280,15 +281,28 @@ func pushd(t testing.TB, stdin io.Reader, args ...string) (stdout, stderr string
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// freeAddr is a loopback address nobody listens on just now.
+// freeAddr is a loopback address that nobody listens on just now, over TCP or
+// UDP. It lies below the ports that the kernel gives to outgoing connections:
+// one of those could take it before the node does.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, ports = 10_000, 20_000
+	for range 1000 {
+		addr := fmt.Sprint("127.0.0.1:", lowest+rand.IntN(ports))
+		stream, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = stream.Close()
+		packets, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		_ = packets.Close()
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port found")
+	return ""
 }
 
 // tailBuffer keeps the end of what a process said.
