@@ -84,10 +84,13 @@ func (s *Subscription) mergeLanes() {
 	s.lanes = out
 }
 
-func mergeable(l *lane) bool { return l.start == nil && l.remote == nil }
+func mergeable(l *lane) bool { return l.start == nil }
 
-// join gives b's selectors to a, which stands at the same place.
+// join gives b's selectors to a, which stands at the same place. What was asked
+// for one of them alone is asked anew for both.
 func (s *Subscription) join(a, b *lane) {
+	s.dropFetch(a)
+	s.dropFetch(b)
 	skip, forgiven := s.keptByBoth(a, b, a.skip, b.skip), s.keptByBoth(a, b, a.forgiven, b.forgiven)
 	a.skip, a.forgiven = skip, forgiven
 	a.members = sortedUnion(a.members, b.members)

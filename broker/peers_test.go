@@ -3,9 +3,12 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -45,6 +48,91 @@ func newEdge(t *testing.T, f *fixture) (*fixture, *wire) {
 	b.SetCatalog(f.catalog.Load())
 	t.Cleanup(func() { _ = b.Close() })
 	return &fixture{Broker: b, t: t, logs: f.logs}, w
+}
+
+// read takes all that comes within a minute.
+func (f *fixture) read(s *Subscription, limit int) (got []string) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		b, err := s.Next(ctx, limit)
+		if err != nil {
+			return got
+		}
+		for _, item := range b.Items {
+			if item.Gap != nil {
+				got = append(got, fmt.Sprintf("gap %s %d-%d %s", item.Gap.Topic, item.Gap.From, item.Gap.To, item.Gap.Reason))
+				continue
+			}
+			got = append(got, string(item.Event.Data))
+		}
+	}
+}
+
+func TestANodeWithoutReplicasReadsAsOneThatHasThem(t *testing.T) {
+	starts := []string{"earliest", "latest", "-1", "-2", "-100", "@2100-01-01T00:00:00Z", "@1970-01-02T00:00:00Z"}
+	sets := [][]string{{"a"}, {"b.x", "a"}, {"**"}, {"b.*"}, {"a", "**"}, {"nobody"}}
+	for _, after := range starts {
+		for _, topics := range sets {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, 2, protocol.Policy{Pattern: "a", MaxEvents: 3})
+				for i := range 5 {
+					f.publish("a", fmt.Sprint("a", i))
+					f.publish("b.x", fmt.Sprint("x", i))
+					f.publish("b.y", fmt.Sprint("y", i))
+				}
+				edge, _ := newEdge(t, f)
+				want, got := f.read(f.subscribe(after, topics...), 1000), edge.read(edge.subscribe(after, topics...), 2)
+				slices.Sort(want) // partitions may take turns otherwise
+				slices.Sort(got)
+				if !slices.Equal(got, want) {
+					t.Errorf("%v after %s: got %q, want %q", topics, after, got, want)
+				}
+				_, _ = edge.Close(), f.Close()
+			})
+		}
+	}
+}
+
+func TestACursorMovesBetweenNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 2, protocol.Policy{Pattern: "a", MaxEvents: 4})
+		edge, _ := newEdge(t, f)
+		for i := 1; i <= 3; i++ {
+			edge.publish("a", fmt.Sprint(i))
+		}
+		s := edge.subscribe("earliest", "a", "b")
+		if got := edge.read(s, 10); !slices.Equal(got, []string{"1", "2", "3"}) {
+			t.Errorf("at the node without replicas: got %q", got)
+		}
+		for i := 4; i <= 9; i++ {
+			f.publish("a", fmt.Sprint(i))
+		}
+		for _, node := range []*fixture{f, edge} {
+			got := node.read(node.subscribe(s.Cursor(), "a", "b"), 10)
+			if want := []string{"gap a 4-5 expired", "6", "7", "8", "9"}; !slices.Equal(got, want) {
+				t.Errorf("cursor at node %s: got %q, want %q", node.self, got, want)
+			}
+		}
+		_, _ = edge.Close(), f.Close()
+	})
+}
+
+func TestAReaderGoesOnOverACutBetweenNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 1)
+		edge, wire := newEdge(t, f)
+		s := edge.subscribe("earliest", "a")
+		f.publish("a", "1")
+		wire.cut.Store(true)
+		time.AfterFunc(20*time.Second, func() { wire.cut.Store(false) })
+		f.publish("a", "2")
+		if got := edge.read(s, 10); !slices.Equal(got, []string{"1", "2"}) {
+			t.Errorf("got %q, want both", got)
+		}
+		_, _ = edge.Close(), f.Close()
+	})
 }
 
 func TestAPublishWhoseAnswerWasLostIsSentAgainOnlyWithAnIDOfThePublishers(t *testing.T) {

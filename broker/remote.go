@@ -25,8 +25,9 @@ type fetch struct {
 // remoteFound is a found with the position that a start became.
 type remoteFound struct {
 	found
-	position uint64
-	seen     uint64
+	position       uint64
+	seen           []uint64 // last offsets, by selector of the question
+	skip, forgiven map[string]uint64
 }
 
 // readLane gives what the lane's partition has: at once from the local replica,
@@ -109,7 +110,8 @@ type question struct {
 	position  uint64
 	upTo      uint64
 	limit     uint64
-	seen      uint64
+	floor     uint64   // position that the answering replica should have reached
+	seen      []uint64 // last offsets that the reader has, by selector
 	wait      time.Duration
 }
 
@@ -117,10 +119,9 @@ func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
 	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: uint64(min(limit, maxReadEvents))}
 	for _, i := range l.members {
 		q.selectors = append(q.selectors, s.selectors[i].String())
+		q.seen = append(q.seen, s.seen[i])
 	}
-	if len(l.members) == 1 {
-		q.seen = s.seen[l.members[0]]
-	}
+	q.floor = max(l.position, s.broker.floors.get(l.partition))
 	if l.start != nil {
 		q.start, q.n = byte(l.start.Kind), uint64(l.start.N)
 		if l.start.Kind == protocol.StartTime {
@@ -159,40 +160,30 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 	if p == nil {
 		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", q.partition)
 	}
-	selectors, err := protocol.ParseSelectors(q.selectors)
+	s, l, err := b.proxy(q)
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: make([]uint64, len(selectors))}
-	l := &lane{partition: q.partition, position: q.position}
-	for i, sel := range selectors {
-		l.members = append(l.members, i)
-		if sel.Pattern() {
-			s.patterns = append(s.patterns, i)
-		} else {
-			s.exact[sel.String()] = i
-		}
-		s.seen[i] = q.seen
-	}
+	p.awaitFloor(ctx, q.floor)
 	if protocol.StartKind(q.start) != protocol.StartCursor {
 		l.start = &protocol.Start{Kind: protocol.StartKind(q.start), N: int(q.n), Time: time.Unix(0, int64(q.n))}
 		p.resolve(s, l)
 	}
-	s.lanes = []*lane{l}
 	defer p.disarm(s, q.selectors)
-	begin, seen := l.position, s.seen[0]
+	answer := remoteFound{position: l.position, seen: s.seen, skip: l.skip, forgiven: l.forgiven}
 	deadline, cancel := context.WithTimeout(ctx, q.wait)
 	defer cancel()
 	for {
-		f, err := p.read(s.want(l, int(q.limit), q.upTo))
+		answer.found, err = p.read(s.want(l, int(q.limit), q.upTo))
 		if err != nil {
 			return nil, err
 		}
 		ready := make(chan struct{}, 1)
 		wake := func() { ready <- struct{}{} }
 		s.armed.Store(&wake)
-		if len(f.records)+len(f.gaps) > 0 || deadline.Err() != nil {
-			return appendRemoteFound(nil, remoteFound{f, begin, seen}), nil
+		all := q.upTo != 0 && answer.upTo >= q.upTo // nothing can come that the question is for
+		if len(answer.records)+len(answer.gaps) > 0 || all || deadline.Err() != nil {
+			return appendRemoteFound(nil, answer), nil
 		}
 		if !p.arm(s, s.want(l, 1, 0)) {
 			continue
@@ -202,6 +193,29 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 		case <-deadline.Done():
 		}
 	}
+}
+
+// proxy is a reader here for one elsewhere, with its lane.
+func (b *Broker) proxy(q question) (*Subscription, *lane, error) {
+	selectors, err := protocol.ParseSelectors(q.selectors)
+	if err == nil && (len(selectors) != len(q.selectors) || len(q.seen) != len(selectors)) {
+		err = protocol.BadRequest.Errorf("read: %d selectors, %d of them different, with %d offsets", len(q.selectors), len(selectors), len(q.seen))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: q.seen}
+	l := &lane{partition: q.partition, position: q.position}
+	s.lanes = []*lane{l}
+	for i, sel := range selectors {
+		l.members = append(l.members, i)
+		if sel.Pattern() {
+			s.patterns = append(s.patterns, i)
+		} else {
+			s.exact[sel.String()] = i
+		}
+	}
+	return s, l, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

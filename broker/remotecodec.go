@@ -16,10 +16,10 @@ func (q question) append(dst []byte) []byte {
 		dst = protocol.AppendBytes(dst, s)
 	}
 	dst = append(dst, q.start)
-	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.seen, uint64(q.wait)} {
+	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.floor, uint64(q.wait)} {
 		dst = appendUvarint(dst, v)
 	}
-	return dst
+	return appendNumbers(dst, q.seen)
 }
 
 func decodeQuestion(b []byte) (q question, err error) {
@@ -31,9 +31,53 @@ func decodeQuestion(b []byte) (q question, err error) {
 	}
 	q.start = r.Byte()
 	q.n, q.position, q.upTo = r.Uvarint(), r.Uvarint(), r.Uvarint()
-	q.limit, q.seen = min(r.Uvarint(), maxReadEvents), r.Uvarint()
-	q.wait = min(time.Duration(r.Uvarint()), remoteTimeout)
+	q.limit, q.floor = min(r.Uvarint(), maxReadEvents), r.Uvarint()
+	q.wait = time.Duration(min(r.Uvarint(), uint64(remoteTimeout)))
+	q.seen = readNumbers(r)
 	return q, r.Err()
+}
+
+func appendNumbers(dst []byte, list []uint64) []byte {
+	dst = appendUvarint(dst, uint64(len(list)))
+	for _, v := range list {
+		dst = appendUvarint(dst, v)
+	}
+	return dst
+}
+
+func readNumbers(r *protocol.BinaryReader) []uint64 {
+	list := make([]uint64, r.Count(protocol.MaxSelectors, 1))
+	for i := range list {
+		list[i] = r.Uvarint()
+	}
+	return list
+}
+
+// appendLimited writes limits of topics; those past the bound are left out,
+// which tells the reader too much rather than too little.
+func appendLimited(dst []byte, of map[string]uint64) []byte {
+	n := min(len(of), maxLimitedTopic)
+	dst = appendUvarint(dst, uint64(n))
+	for name, upTo := range of {
+		if n--; n < 0 {
+			break
+		}
+		dst = appendUvarint(protocol.AppendBytes(dst, name), upTo)
+	}
+	return dst
+}
+
+func readLimited(r *protocol.BinaryReader) map[string]uint64 {
+	n := r.Count(maxLimitedTopic, 2)
+	if n == 0 {
+		return nil
+	}
+	of := make(map[string]uint64, n)
+	for range n {
+		name := r.Text(protocol.MaxTopicBytes)
+		of[name] = r.Uvarint()
+	}
+	return of
 }
 
 func appendRemoteFound(dst []byte, f remoteFound) []byte {
@@ -42,9 +86,10 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 		end = 1
 	}
 	dst = append(dst, end)
-	for _, v := range []uint64{f.upTo, f.position, f.seen, uint64(len(f.gaps))} {
-		dst = appendUvarint(dst, v)
-	}
+	dst = appendUvarint(appendUvarint(dst, f.upTo), f.position)
+	dst = appendNumbers(dst, f.seen)
+	dst = appendLimited(appendLimited(dst, f.skip), f.forgiven)
+	dst = appendUvarint(dst, uint64(len(f.gaps)))
 	for _, g := range f.gaps {
 		dst = protocol.AppendBytes(dst, g.name)
 		var deleted uint64
@@ -65,7 +110,8 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 func decodeRemoteFound(b []byte) (f remoteFound, err error) {
 	r := protocol.NewBinaryReader(b)
 	f.end = r.Byte() == 1
-	f.upTo, f.position, f.seen = r.Uvarint(), r.Uvarint(), r.Uvarint()
+	f.upTo, f.position, f.seen = r.Uvarint(), r.Uvarint(), readNumbers(r)
+	f.skip, f.forgiven = readLimited(r), readLimited(r)
 	f.gaps = make([]lostRange, r.Count(1<<20, 6))
 	for i := range f.gaps {
 		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), deleted: r.Uvarint() == 1}

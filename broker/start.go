@@ -204,8 +204,9 @@ func (s *Subscription) beginLane(l *lane) bool {
 		return false
 	}
 	l.start, l.position = nil, f.answer.position
-	if len(l.members) == 1 {
-		s.seen[l.members[0]] = f.answer.seen
+	l.skip, l.forgiven = f.answer.skip, f.answer.forgiven
+	for m, i := range l.members[:min(len(l.members), len(f.answer.seen))] {
+		s.seen[i] = f.answer.seen[m]
 	}
 	l.remote = f // what it found is given by the next Pull
 	return true

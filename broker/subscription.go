@@ -223,7 +223,10 @@ func (s *Subscription) Arm(wake func()) bool {
 	}
 	s.armed.Store(&wake)
 	ready := s.live.any() // looked at behind Store: what comes later finds the reader armed
-	for _, l := range s.lanes {
+	for i, l := range s.lanes {
+		if i > 0 && s.lanes[i-1].partition == l.partition && l.start == nil {
+			continue // Pull comes to it when the lanes behind it have: what it has got is not ready yet
+		}
 		ready = ready || !s.armLane(l)
 	}
 	// Woken in between, wake has been called, and is not to be called again.
