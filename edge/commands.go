@@ -72,7 +72,9 @@ func parseCommand(line []byte) (c protocol.Command, err error) {
 		var only struct {
 			ID *uint64 `json:"id"`
 		}
-		_ = json.Unmarshal(line, &only) // what fails has no id, and is junk
+		if json.Unmarshal(line, &only) != nil { // it has no id that could be answered, and is junk
+			only.ID = nil
+		}
 		return protocol.Command{ID: only.ID}, protocol.BadJSON.Errorf("the command is malformed: %v", err)
 	}
 	count := 0
