@@ -123,8 +123,10 @@ func exitCode(err error) int {
 		return exitDenied
 	case protocol.BadRequest, protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadContentType, protocol.TooManyTopics:
 		return exitUsage
-	case protocol.NoLeader, protocol.DiskFull, protocol.ShuttingDown:
+	case protocol.NoLeader, protocol.OutcomeUnknown, protocol.Overloaded, protocol.DiskFull, protocol.ShuttingDown:
 		return exitUnhealthy
+	case protocol.StoreTimeout:
+		return exitTimedOut
 	}
 	switch {
 	case errors.Is(err, client.ErrUnreachable):

@@ -232,3 +232,28 @@ func TestAGapIsALineToo(t *testing.T) {
 		t.Errorf("got exit code %d, %q and %q, want the gap in both", code, out, talk)
 	}
 }
+
+func TestErrorsHaveTheirExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{&usage{}, exitUsage},
+		{fmt.Errorf("node n1: %w", &node.ConfigError{}), exitUsage},
+		{protocol.BadTopic.Errorf("x"), exitUsage},
+		{protocol.NoSuchTopic.Errorf("x"), exitNotFound},
+		{protocol.Unauthorized.Errorf("x"), exitDenied},
+		{fmt.Errorf("3 events are stored: %w", protocol.NoLeader.Errorf("x")), exitUnhealthy},
+		{protocol.OutcomeUnknown.Errorf("x"), exitUnhealthy},
+		{protocol.StoreTimeout.Errorf("x"), exitTimedOut},
+		{fmt.Errorf("%w: %w", client.ErrUnreachable, context.DeadlineExceeded), exitUnreachable},
+		{context.DeadlineExceeded, exitTimedOut},
+		{errTimedOut, exitTimedOut},
+		{protocol.OffsetMismatch.Errorf("x"), exitFailed},
+		{io.ErrUnexpectedEOF, exitFailed},
+	} {
+		if got := exitCode(c.err); got != c.want {
+			t.Errorf("%v: got %d, want %d", c.err, got, c.want)
+		}
+	}
+}

@@ -38,7 +38,7 @@ const (
 type Options struct {
 	Servers []string      // base URLs, tried in turn; empty means http://127.0.0.1:7340
 	Token   string        // sent as a bearer token; "" sends none
-	MaxWait time.Duration // how long a publish is tried; 0 means 30 s
+	MaxWait time.Duration // how long a Publish or a whole PublishAll is tried; 0 means 30 s
 	Search  time.Duration // how long readers and publishes look for a server if none ever answered; 0 means as long as for one that did
 }
 

@@ -93,7 +93,8 @@ func (c *Client) Subscribe(o SubscribeOptions) (*Subscription, error) {
 }
 
 // Next waits for the next event or gap. Errors are final: the server refused in
-// a way that trying again does not change, or ctx ended.
+// a way that trying again does not change, no server answered within
+// [Options].Search, or ctx ended.
 func (s *Subscription) Next(ctx context.Context) (Delivery, error) {
 	for len(s.pending) == 0 {
 		if err := s.fill(ctx); err != nil {
