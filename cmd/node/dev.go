@@ -36,6 +36,9 @@ func RunDev(ctx context.Context, cfg DevConfig) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	nodes, err := startDev(ctx, cfg, dir)
 	defer stopDev(nodes)
+	if ctx.Err() != nil {
+		return nil // asked to end before all were ready
+	}
 	if err != nil {
 		return err
 	}

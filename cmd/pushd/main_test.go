@@ -257,3 +257,31 @@ func TestErrorsHaveTheirExitCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestDevSaysWhatToTryAndEndsOnAnInterrupt(t *testing.T) {
+	offset, err := freeOffset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, in := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run([]string{"pushd", "dev", "-n", "2", "--port-offset", fmt.Sprint(offset)}, nil, in, io.Discard)
+		_ = in.Close()
+	}()
+	said := ""
+	for lines := bufio.NewScanner(out); !strings.Contains(said, "ready in") && lines.Scan(); {
+		said += lines.Text() + "\n"
+	}
+	for _, want := range []string{"pushd dev: 2 nodes", "/console/", fmt.Sprint("http://127.0.0.1:", 7350+offset), "ready in"} {
+		if !strings.Contains(said, want) {
+			t.Fatalf("got %q, want %q in it", said, want)
+		}
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != exitOK {
+		t.Errorf("got exit code %d, want 0", got)
+	}
+}

@@ -33,14 +33,10 @@ func setup(e *testscript.Env, url string) error {
 	e.Setenv("NODE", url)
 	e.Setenv("PUSHD_SERVER", url)
 	e.Setenv("SYSTEM", "$sys")
-	for _, name := range []string{"CLIENT", "PEER", "GOSSIP"} {
-		addr, err := freeAddr()
-		if err != nil {
-			return err
-		}
-		e.Setenv(name, addr)
-	}
 	offset, err := freeOffset()
+	for i, name := range []string{"CLIENT", "PEER", "GOSSIP"} {
+		e.Setenv(name, fmt.Sprint("127.0.0.1:", 7340+offset+20+i))
+	}
 	e.Setenv("DEVOFFSET", strconv.Itoa(offset))
 	e.Setenv("DEVPORT", strconv.Itoa(7340+offset))
 	return err
@@ -63,20 +59,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// freeAddr is an address that nothing listens on just now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-// freeOffset is a --port-offset with which the ports of two nodes are free.
+// freeOffset is a --port-offset with which the ports of three nodes are free.
+// They lie below those that the system gives to outgoing connections.
 func freeOffset() (int, error) {
 search:
 	for offset := 1000 + os.Getpid()%1000; offset < 20000; offset += 37 {
-		for _, port := range []int{0, 1, 2, 10, 11, 12} {
+		for _, port := range []int{0, 1, 2, 10, 11, 12, 20, 21, 22} {
 			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 7340+offset+port))
 			if err != nil {
 				continue search
