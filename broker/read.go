@@ -31,13 +31,13 @@ type found struct {
 	end     bool        // nothing more is there now
 }
 
-// lostRange is a gap and the position at which the reader passes it.
+// lostRange is a gap and where it lies.
 type lostRange struct {
-	name     string
-	epoch    uint64
-	from, to uint64
-	deleted  bool
-	at       uint64
+	name      string
+	epoch     uint64
+	from, to  uint64
+	deleted   bool
+	at, until uint64 // positions of the first and the last lost event
 }
 
 // read finds what a lane wants. The index is consulted under the lock, files
@@ -164,7 +164,7 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 		return nil
 	}
 	for _, t := range p.byNumber {
-		if max(t.gone, t.deleted) > w.after && w.matches(t) {
+		if t.lostUpTo() > w.after && w.matches(t) {
 			gaps = append(gaps, p.lostOf(t, w, upTo)...)
 		}
 	}
@@ -173,31 +173,65 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 }
 
 func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
-	for _, o := range t.old {
-		if o.newest > w.after && o.newest <= upTo {
-			gaps = append(gaps, lostRange{t.name, o.epoch, p.firstLost(t, w, o.epoch, o.last, o.newest), o.last, true, o.newest})
+	add := func(r lostRange, newest uint64) {
+		r.name = t.name
+		if p.bound(t, w, upTo, newest, &r) {
+			gaps = append(gaps, r)
 		}
 	}
-	had := w.after >= t.epoch && w.previous(t) >= t.first-1 // after a restart, gone may lie behind the last removed event
-	if t.exists() && t.gone > w.after && t.gone <= upTo && !had {
-		gaps = append(gaps, lostRange{t.name, t.epoch, p.firstLost(t, w, t.epoch, t.first-1, t.gone), t.first - 1, false, t.gone})
+	for _, o := range t.old {
+		add(lostRange{epoch: o.epoch, to: o.last, deleted: true}, o.newest)
+	}
+	if t.exists() {
+		add(lostRange{epoch: t.epoch, to: t.first - 1}, t.gone)
 	}
 	return gaps
 }
 
-// firstLost is the offset of the topic's first event behind the reader, where
-// the one at position newest has offset last. It counts back over the index
-// where that is still there; else it is what the reader said it had, or 1,
-// which claims too much rather than too little.
-func (p *Partition) firstLost(t *topic, w want, epoch, last, newest uint64) uint64 {
-	after := max(w.after, epoch-1)
-	if len(p.segments) > 0 && p.segments[0].first <= after+1 {
-		return last + 1 - p.count(t, after, newest)
+// bound narrows what is lost of an epoch, offsets 1 to r.to, the last at position
+// newest, down to what lies between a reader's place and another: a reader that
+// stops on its way hears of the rest on the next stretch. False if that is
+// nothing.
+//
+// Where the index is still there, the offsets are counted over it. What is
+// lost of removed segments counts as lost at their end, and begins behind what
+// the reader says it had: at 1 if it does not say, which claims too much rather
+// than too little.
+func (p *Partition) bound(t *topic, w want, upTo, newest uint64, r *lostRange) bool {
+	after := max(w.after, r.epoch-1)
+	removed := p.position
+	if len(p.segments) > 0 {
+		removed = p.segments[0].first - 1
 	}
-	if after == epoch-1 {
-		return 1
+	removed = min(removed, newest)
+	r.until = min(upTo, newest)
+	if r.until <= after || r.until < removed {
+		return false
 	}
-	return min(w.previous(t)+1, last)
+	last := r.to
+	r.to = last - p.count(t, r.until, newest)
+	switch {
+	case after >= removed:
+		r.from = last + 1 - p.count(t, after, newest)
+		r.at = p.next(t, after)
+	default:
+		r.from, r.at = 1, removed
+	}
+	if w.after >= r.epoch {
+		r.from = max(r.from, w.previous(t)+1)
+	}
+	return r.from <= r.to
+}
+
+// next is the position of the topic's first record behind another; 0 if there
+// is none.
+func (p *Partition) next(t *topic, after uint64) uint64 {
+	for i, _ := p.segmentOf(after + 1); i < len(p.segments); i++ {
+		if list := p.segments[i].after(t.number, after); len(list) > 0 {
+			return p.segments[i].first + uint64(list[0])
+		}
+	}
+	return 0
 }
 
 // count is how many of the topic's records lie behind one position up to

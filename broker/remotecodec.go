@@ -96,7 +96,7 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 		if g.deleted {
 			deleted = 1
 		}
-		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, deleted} {
+		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, g.until, deleted} {
 			dst = appendUvarint(dst, v)
 		}
 	}
@@ -112,9 +112,9 @@ func decodeRemoteFound(b []byte) (f remoteFound, err error) {
 	f.end = r.Byte() == 1
 	f.upTo, f.position, f.seen = r.Uvarint(), r.Uvarint(), readNumbers(r)
 	f.skip, f.forgiven = readLimited(r), readLimited(r)
-	f.gaps = make([]lostRange, r.Count(1<<20, 6))
+	f.gaps = make([]lostRange, r.Count(1<<20, 7))
 	for i := range f.gaps {
-		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), deleted: r.Uvarint() == 1}
+		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), deleted: r.Uvarint() == 1}
 	}
 	f.records = make([]*Record, r.Count(maxReadEvents, recordHead))
 	if r.Err() != nil {

@@ -158,7 +158,7 @@ func (p *Partition) decodeState(b []byte) ([]SnapshotFile, error) {
 		for range r.Count(maxOldEpochs, 3) {
 			t.old = append(t.old, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint()})
 		}
-		p.lostUpTo = max(p.lostUpTo, t.gone, t.deleted)
+		p.lostUpTo = max(p.lostUpTo, t.lostUpTo())
 	}
 	for range r.Count(maxTombstones, 2) {
 		p.buried = append(p.buried, r.Text(protocol.MaxTopicBytes))

@@ -236,8 +236,8 @@ func (p *Partition) resolve(s *Subscription, l *lane) {
 		if start.Kind != protocol.StartLatest {
 			l.position = max(l.position, p.lostUntil(t))
 		}
-		if l.position >= t.newest {
-			s.seen[l.members[0]] = t.last
+		if t.exists() {
+			s.seen[l.members[0]] = t.last - p.count(t, l.position, p.position)
 		}
 	}
 }

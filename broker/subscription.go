@@ -143,14 +143,14 @@ func (s *Subscription) pullLane(l *lane, left *budget, b *Batch) (end bool, err 
 	}
 	gaps := f.gaps
 	for _, r := range f.records {
+		if left.events <= 0 {
+			return false, nil // another node may give more than is asked for
+		}
 		for len(gaps) > 0 && gaps[0].at < r.Position {
 			if err := s.giveGap(l, gaps[0], b); err != nil {
 				return false, err
 			}
 			gaps = gaps[1:]
-		}
-		if !left.left() {
-			return false, nil
 		}
 		s.give(l, r, left, b)
 	}
@@ -194,7 +194,7 @@ func (s *Subscription) give(l *lane, r *Record, left *budget, b *Batch) {
 }
 
 func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
-	if g.at <= l.forgiven[g.name] || s.passed(l, g.name, g.at) {
+	if g.until <= l.forgiven[g.name] || s.passed(l, g.name, g.at) {
 		return nil
 	}
 	reason := protocol.GapExpired

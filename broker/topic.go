@@ -29,4 +29,14 @@ type oldEpoch struct {
 
 func (t *topic) exists() bool { return t.epoch != 0 && t.deleted == 0 }
 
+// lostUpTo is the position of the topic's last event that can't be read any
+// more, in whatever epoch.
+func (t *topic) lostUpTo() uint64 {
+	upTo := max(t.gone, t.deleted)
+	if n := len(t.old); n > 0 {
+		upTo = max(upTo, t.old[n-1].newest)
+	}
+	return upTo
+}
+
 func (t *topic) events() uint64 { return t.last + 1 - t.first }

@@ -1,0 +1,394 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// pair is two replicas of one partition that apply the same entries, beside a
+// simple model of what they ought to hold.
+type pair struct {
+	*rapid.T
+	replicas [2]*fixture
+	index    uint64
+	now      int64
+	policy   protocol.Policy
+
+	topics  map[string]*modelTopic
+	ids     map[[2]string]stored // by topic and id
+	readers []*modelReader
+}
+
+// modelTopic is all that was ever published to a topic in its present epoch.
+type modelTopic struct {
+	epoch  uint64
+	last   uint64
+	exists bool
+	ended  map[uint64]uint64 // deleted epoch: its last offset
+}
+
+// modelReader remembers what a reader was given.
+type modelReader struct {
+	selectors []string
+	cursor    string
+	exact     bool                         // names topics only: gaps begin exactly
+	at        map[string]map[uint64]uint64 // topic, epoch: last offset given or reported lost
+}
+
+func TestReplicasAgreeWithEachOtherAndWithAModel(t *testing.T) {
+	root := t.TempDir()
+	rapid.Check(t, func(r *rapid.T) {
+		p := &pair{T: r, now: 1, topics: map[string]*modelTopic{}, ids: map[[2]string]stored{}}
+		for i := range p.replicas {
+			dir, err := os.MkdirTemp(root, "")
+			if err != nil {
+				r.Fatal(err)
+			}
+			b, err := New(Options{Self: "self", Dir: dir, TailBytes: 500, Now: func() time.Time { return time.Unix(0, 0) }})
+			if err != nil {
+				r.Fatal(err)
+			}
+			b.OpenPartition(0, &memoryLog{partition: b.Partition(0)})
+			p.replicas[i] = &fixture{Broker: b, t: t}
+			defer func() { _ = b.Close() }()
+		}
+		p.setPolicy(0)
+		for _, selectors := range [][]string{{"a"}, {"a", "b.x"}, {"b.*"}, {"**"}, {"a", "**"}} {
+			exact := !slices.ContainsFunc(selectors, func(s string) bool { return s[len(s)-1] == '*' })
+			p.readers = append(p.readers, &modelReader{selectors: selectors, cursor: "earliest", exact: exact, at: map[string]map[uint64]uint64{}})
+		}
+		r.Repeat(map[string]func(*rapid.T){
+			"publish": p.publish, "delete": p.delete, "trim": p.trim, "cut": p.cut,
+			"restart": p.restart, "copy": p.copy, "read": p.read, "": p.compare,
+		})
+		for _, reader := range p.readers {
+			for _, f := range p.replicas {
+				p.readAll(f, reader, 1000)
+			}
+		}
+	})
+}
+
+func (p *pair) draw(label string, n int) int { return rapid.IntRange(0, n-1).Draw(p.T, label) }
+
+func (p *pair) topic() string {
+	return []string{"a", "b.x", "b.y"}[p.draw("topic", 3)]
+}
+
+func (p *pair) apply(entry []byte) (result any) {
+	p.index++
+	for i, f := range p.replicas {
+		got := f.Partition(0).Apply(p.index, entry)
+		if i > 0 && !reflect.DeepEqual(got, result) {
+			p.Fatalf("replicas answer differently: %+v and %+v", result, got)
+		}
+		result = got
+	}
+	return result
+}
+
+// publish applies an entry of one to three publishes.
+func (p *pair) publish(*rapid.T) {
+	p.now += int64(p.draw("pause", 3))
+	n := 1 + p.draw("batch", 3)
+	var list []proposal
+	entry := appendPublishHead(nil, max(1, p.now-int64(p.draw("skew", 5))), n)
+	for range n {
+		q := proposal{event: protocol.Event{Topic: p.topic(), ID: "ours", Data: bytes.Repeat([]byte{'x'}, p.draw("size", 200))}}
+		if q.named = p.draw("named", 2) == 0; q.named {
+			q.event.ID = fmt.Sprint("id", p.draw("id", 5))
+		}
+		if p.draw("conditional", 4) == 0 {
+			at := uint64(p.draw("if-match", 4))
+			q.ifMatch = &at
+		}
+		list = append(list, q)
+		entry = appendProposal(entry, &q)
+	}
+	results := p.apply(entry).([]stored)
+	for i := range list {
+		p.published(&list[i], results[i])
+	}
+}
+
+func (p *pair) published(q *proposal, got stored) {
+	t := p.topics[q.event.Topic]
+	if t == nil {
+		t = &modelTopic{ended: map[uint64]uint64{}}
+		p.topics[q.event.Topic] = t
+	}
+	last := uint64(0)
+	if t.exists {
+		last = t.last
+	}
+	key := [2]string{q.event.Topic, q.event.ID}
+	first, known := p.ids[key]
+	switch {
+	case q.named && known && t.exists && first.epoch == t.epoch:
+		first.duplicate = true
+		if got != first {
+			p.Fatalf("id %v again: got %+v, want %+v", key, got, first)
+		}
+		return
+	case q.ifMatch != nil && *q.ifMatch != last:
+		if protocol.CodeOf(got.err) != protocol.OffsetMismatch {
+			p.Fatalf("If-Match %d on %d: got %+v", *q.ifMatch, last, got)
+		}
+		return
+	case got.err != nil || got.duplicate || got.offset != last+1:
+		p.Fatalf("publish: got %+v, want offset %d", got, last+1)
+	}
+	if !t.exists {
+		if got.epoch != got.position || t.ended[got.epoch] != 0 {
+			p.Fatalf("first event: got epoch %d at %d", got.epoch, got.position)
+		}
+		t.epoch, t.exists = got.epoch, true
+	}
+	if got.epoch != t.epoch {
+		p.Fatalf("got epoch %d, want %d", got.epoch, t.epoch)
+	}
+	t.last = got.offset
+	if q.named {
+		p.ids[key] = got
+	}
+}
+
+func (p *pair) delete(*rapid.T) {
+	name := p.topic()
+	err, _ := p.apply(encodeDelete(p.now, name)).(error)
+	t := p.topics[name]
+	if exists := t != nil && t.exists; exists != (err == nil) {
+		p.Fatalf("delete of %s: got %v, exists: %v", name, err, exists)
+	} else if exists {
+		t.ended[t.epoch], t.exists = t.last, false
+	}
+}
+
+func (p *pair) setPolicy(events uint64) {
+	p.policy = protocol.Policy{Pattern: "**", MaxEvents: events}
+	for _, f := range p.replicas {
+		f.SetCatalog(&Catalog{ClusterID: testCluster, Partitions: [][]string{{"self"}}, Policies: []protocol.Policy{p.policy}})
+	}
+}
+
+func (p *pair) trim(*rapid.T) {
+	p.setPolicy(uint64(1 + p.draw("keep", 6)))
+	for _, f := range p.replicas {
+		f.Partition(0).trimAll(time.Unix(0, 0))
+	}
+}
+
+// cut begins a new segment on both, as if the last one was full.
+func (p *pair) cut(*rapid.T) {
+	for _, f := range p.replicas {
+		s := f.Partition(0)
+		if len(s.segments) == 0 || len(s.segments[len(s.segments)-1].at) == 0 {
+			return
+		}
+		if err := s.segments[len(s.segments)-1].flush(); err != nil {
+			p.Fatal(err)
+		}
+		next, err := createSegment(filepath.Join(s.dir, segmentName(s.position+1)), s.position+1)
+		if err != nil {
+			p.Fatal(err)
+		}
+		s.segments = append(s.segments, next)
+	}
+}
+
+func (p *pair) snapshot(f *fixture) (*bytes.Buffer, []SnapshotFile) {
+	s, err := f.Partition(0).Snapshot()
+	var state bytes.Buffer
+	if err == nil {
+		err = s.Persist(&state)
+	}
+	if err != nil {
+		p.Fatal(err)
+	}
+	return &state, s.Files()
+}
+
+// restart restores a replica from its own snapshot, in place, after retention
+// has gone on.
+func (p *pair) restart(r *rapid.T) {
+	f := p.replicas[p.draw("replica", 2)]
+	state, _ := p.snapshot(f)
+	if p.draw("trim", 2) == 0 {
+		p.trim(r)
+	}
+	if err := f.Partition(0).Restore(state, ""); err != nil {
+		p.Fatal(err)
+	}
+	f.Partition(0).trimAll(time.Unix(0, 0))
+}
+
+// copy restores one replica from the other's snapshot.
+func (p *pair) copy(*rapid.T) {
+	from := p.draw("from", 2)
+	state, files := p.snapshot(p.replicas[from])
+	to := p.replicas[1-from].Partition(0)
+	dir := filepath.Join(to.dir, "received")
+	err := os.MkdirAll(dir, 0o700)
+	for _, file := range files {
+		var text []byte
+		if err == nil {
+			text, err = os.ReadFile(file.Path)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, file.Name), text[:file.Size], 0o600)
+		}
+	}
+	if err == nil {
+		err = to.Restore(state, dir)
+	}
+	if err != nil {
+		p.Fatal(err)
+	}
+}
+
+// compare checks what is known without reading: segments byte for byte, topics.
+func (p *pair) compare(*rapid.T) {
+	texts := [2]map[string][]byte{{}, {}}
+	for i, f := range p.replicas {
+		for _, s := range f.Partition(0).segments {
+			written, err := os.ReadFile(s.path)
+			if err != nil {
+				p.Fatal(err)
+			}
+			texts[i][filepath.Base(s.path)] = append(written[:s.size-int64(len(s.unwritten))], s.unwritten...)
+		}
+	}
+	for name, text := range texts[0] { // retention may have taken a segment from one of them
+		if other, both := texts[1][name]; both && !bytes.Equal(text, other) {
+			p.Fatalf("segment %s differs", name)
+		}
+	}
+	for _, f := range p.replicas {
+		for name, want := range p.topics {
+			t := f.Partition(0).topics[name]
+			if want.exists && (t == nil || !t.exists() || t.last != want.last || t.epoch != want.epoch) {
+				p.Fatalf("%s: got %+v, want %+v", name, t, want)
+			}
+			if want.exists && t.events() > p.policy.MaxEvents && p.policy.MaxEvents > 0 {
+				p.Fatalf("%s: %d events are kept, the policy says %d", name, t.events(), p.policy.MaxEvents)
+			}
+		}
+	}
+}
+
+func (p *pair) read(*rapid.T) {
+	reader := p.readers[p.draw("reader", len(p.readers))]
+	f := p.replicas[p.draw("at", 2)]
+	if p.draw("all", 2) == 0 {
+		p.readAll(f, reader, 1+p.draw("limit", 5))
+		return
+	}
+	p.pull(f, reader, 1+p.draw("limit", 5))
+}
+
+// pull makes one poll with the reader's cursor.
+func (p *pair) pull(f *fixture, m *modelReader, limit int) (more bool) {
+	start, err := protocol.ParseStart(m.cursor, time.Unix(0, 0))
+	if err != nil {
+		p.Fatal(err)
+	}
+	selectors, err := protocol.ParseSelectors(m.selectors)
+	if err != nil {
+		p.Fatal(err)
+	}
+	s, err := f.Subscribe(selectors, start, SubscribeOptions{})
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer s.Close()
+	b, err := s.Pull(limit)
+	if err != nil {
+		p.Fatal(err)
+	}
+	if m.cursor == "earliest" {
+		p.begin(f, m)
+	}
+	for _, item := range b.Items {
+		if item.Gap != nil {
+			p.gap(m, item.Gap)
+		} else {
+			p.event(m, item.Event)
+		}
+		m.cursor = item.Cursor
+	}
+	m.cursor = b.Cursor
+	return !b.UpToDate
+}
+
+// begin notes what is gone already when a reader begins: it is not told of it.
+func (p *pair) begin(f *fixture, m *modelReader) {
+	for name, t := range p.topics {
+		m.at[name] = maps.Clone(t.ended)
+		if t.exists {
+			m.at[name][t.epoch] = f.Partition(0).topics[name].first - 1
+		}
+	}
+}
+
+// had is the last offset that a reader was given, or told to be lost.
+func (m *modelReader) had(topic string, epoch uint64) uint64 { return m.at[topic][epoch] }
+
+func (m *modelReader) move(topic string, epoch, to uint64) {
+	if m.at[topic] == nil {
+		m.at[topic] = map[uint64]uint64{}
+	}
+	m.at[topic][epoch] = to
+}
+
+func (p *pair) event(m *modelReader, e *Record) {
+	if last := m.had(e.Topic, e.Epoch); e.Offset != last+1 {
+		p.Fatalf("%v: event %d of %s (epoch %d) behind %d", m.selectors, e.Offset, e.Topic, e.Epoch, last)
+	}
+	m.move(e.Topic, e.Epoch, e.Offset)
+}
+
+func (p *pair) gap(m *modelReader, g *protocol.Gap) {
+	last := m.had(g.Topic, g.Epoch)
+	if g.To <= last && !m.exact {
+		return // a pattern's cursor does not say what was gone before it began
+	}
+	if g.To <= last || g.From > last+1 || m.exact && g.From != last+1 {
+		p.Fatalf("%v: gap %+v behind offset %d", m.selectors, *g, last)
+	}
+	m.move(g.Topic, g.Epoch, g.To)
+}
+
+// readAll polls to the end and checks that nothing is missing.
+func (p *pair) readAll(f *fixture, m *modelReader, limit int) {
+	for n := 0; p.pull(f, m, limit); n++ {
+		if n > 10_000 {
+			p.Fatalf("%v never comes to the end", m.selectors)
+		}
+	}
+	selectors, _ := protocol.ParseSelectors(m.selectors)
+	for name, t := range p.topics {
+		if !slices.ContainsFunc(selectors, func(s protocol.Selector) bool { return s.Match(name) }) {
+			continue
+		}
+		all := maps.Clone(t.ended)
+		if t.exists {
+			all[t.epoch] = t.last
+		}
+		for epoch, last := range all {
+			if got := m.had(name, epoch); got != last {
+				p.Fatalf("%v at the end: %s (epoch %d) was given up to %d, want %d", m.selectors, name, epoch, got, last)
+			}
+		}
+	}
+}
