@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -21,6 +22,7 @@ import (
 type pair struct {
 	*rapid.T
 	replicas [2]*fixture
+	edge     *fixture // reads from the first replica, having none
 	index    uint64
 	now      int64
 	policy   protocol.Policy
@@ -63,6 +65,12 @@ func TestReplicasAgreeWithEachOtherAndWithAModel(t *testing.T) {
 			p.replicas[i] = &fixture{Broker: b, t: t}
 			defer func() { _ = b.Close() }()
 		}
+		b, err := New(Options{Self: "edge", Dir: root, Peers: direct{p.replicas[0].Broker}})
+		if err != nil {
+			r.Fatal(err)
+		}
+		p.edge = &fixture{Broker: b, t: t}
+		defer func() { _ = b.Close() }()
 		p.setPolicy(0)
 		for _, selectors := range [][]string{{"a"}, {"a", "b.x"}, {"b.*"}, {"**"}, {"a", "**"}} {
 			exact := !slices.ContainsFunc(selectors, func(s string) bool { return s[len(s)-1] == '*' })
@@ -73,12 +81,14 @@ func TestReplicasAgreeWithEachOtherAndWithAModel(t *testing.T) {
 			"restart": p.restart, "copy": p.copy, "read": p.read, "": p.compare,
 		})
 		for _, reader := range p.readers {
-			for _, f := range p.replicas {
+			for _, f := range p.nodes() {
 				p.readAll(f, reader, 1000)
 			}
 		}
 	})
 }
+
+func (p *pair) nodes() []*fixture { return []*fixture{p.replicas[0], p.replicas[1], p.edge} }
 
 func (p *pair) draw(label string, n int) int { return rapid.IntRange(0, n-1).Draw(p.T, label) }
 
@@ -177,7 +187,7 @@ func (p *pair) delete(*rapid.T) {
 
 func (p *pair) setPolicy(events uint64) {
 	p.policy = protocol.Policy{Pattern: "**", MaxEvents: events}
-	for _, f := range p.replicas {
+	for _, f := range p.nodes() {
 		f.SetCatalog(&Catalog{ClusterID: testCluster, Partitions: [][]string{{"self"}}, Policies: []protocol.Policy{p.policy}})
 	}
 }
@@ -289,7 +299,7 @@ func (p *pair) compare(*rapid.T) {
 
 func (p *pair) read(*rapid.T) {
 	reader := p.readers[p.draw("reader", len(p.readers))]
-	f := p.replicas[p.draw("at", 2)]
+	f := p.nodes()[p.draw("at", 3)]
 	if p.draw("all", 2) == 0 {
 		p.readAll(f, reader, 1+p.draw("limit", 5))
 		return
@@ -312,6 +322,9 @@ func (p *pair) pull(f *fixture, m *modelReader, limit int) (more bool) {
 		p.Fatal(err)
 	}
 	defer s.Close()
+	if err := s.Settle(context.Background()); err != nil {
+		p.Fatal(err)
+	}
 	b, err := s.Pull(limit)
 	if err != nil {
 		p.Fatal(err)
@@ -336,6 +349,9 @@ func (p *pair) begin(f *fixture, m *modelReader) {
 	for name, t := range p.topics {
 		m.at[name] = maps.Clone(t.ended)
 		if t.exists {
+			if f == p.edge {
+				f = p.replicas[0]
+			}
 			m.at[name][t.epoch] = f.Partition(0).topics[name].first - 1
 		}
 	}
