@@ -71,18 +71,37 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func TestReadingTheTailCostsNoDisk(t *testing.T) {
+func TestAnEventAtTheTailCostsOneAllocationPerReader(t *testing.T) {
 	f := newFixture(t, 1)
-	for range 100 {
+	for range 1000 {
 		f.publish("a", "x")
 	}
-	s := f.subscribe("earliest", "a")
-	if n := testing.AllocsPerRun(20, func() {
-		if _, err := s.Pull(100); err != nil {
-			t.Fatal(err)
+	n := testing.AllocsPerRun(20, func() {
+		s := f.subscribe("earliest", "a")
+		if b, err := s.Pull(1000); err != nil || len(b.Items) != 1000 {
+			t.Fatalf("got %d items, %v", len(b.Items), err)
 		}
-	}); n > 20 {
-		t.Errorf("Pull with nothing new: got %v allocations, want at most 20", n)
+		s.Close()
+	})
+	if n > 1200 {
+		t.Errorf("1000 events pulled: got %v allocations, want about one each, the cursor", n)
+	}
+	s := f.subscribe("latest", "a")
+	if n := testing.AllocsPerRun(20, func() { _, _ = s.Pull(100) }); n > 10 {
+		t.Errorf("Pull with nothing new: got %v allocations, want at most 10", n)
+	}
+}
+
+func TestAnEventCostsThreeAllocationsToApply(t *testing.T) {
+	f := newFixture(t, 1)
+	p := f.logs[0].partition
+	entry := appendPublishHead(nil, 1, 256)
+	for range 256 {
+		entry = appendProposal(entry, &proposal{event: protocol.Event{Topic: "a", ID: "x", Data: make([]byte, 256)}})
+	}
+	index := uint64(0)
+	if n := testing.AllocsPerRun(50, func() { index++; p.Apply(index, entry) }); n > 3*256 {
+		t.Errorf("256 events applied: got %v allocations, want at most three each: topic, id, record", n)
 	}
 }
 

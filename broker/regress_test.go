@@ -127,3 +127,29 @@ func TestReadersOfUnknownTopicsLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d topics are remembered", n)
 	}
 }
+
+func TestACursorOfManySelectorsLosesNothingWhileTheyCatchUp(t *testing.T) {
+	f := newFixture(t, 1)
+	var topics []string
+	for i := range 40 {
+		topics = append(topics, fmt.Sprint("t", i))
+		f.publish(topics[i], topics[i]) // each begins elsewhere, so each has a lane
+	}
+	got := map[string]bool{}
+	for cursor, page := "-1", 0; ; page++ {
+		s := f.subscribe(cursor, topics...)
+		b, err := s.Pull(3)
+		if err != nil || page > 100 {
+			t.Fatalf("page %d: %v", page, err)
+		}
+		for _, item := range b.Items {
+			got[string(item.Event.Data)] = true
+		}
+		if cursor = b.Cursor; b.UpToDate {
+			break
+		}
+	}
+	if len(got) != len(topics) {
+		t.Errorf("got events of %d topics, want %d", len(got), len(topics))
+	}
+}

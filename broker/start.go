@@ -24,6 +24,7 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 			s.exact[sel.String()] = i
 		}
 	}
+	s.mark()
 	if start.Kind == protocol.StartUnset {
 		start.Kind = o.Default
 	}
@@ -68,8 +69,10 @@ func (s *Subscription) resume(catalog *Catalog, c protocol.Cursor, all []int) (o
 		if c.Set != protocol.SetFingerprint(s.selectors) {
 			return all
 		}
-		for _, l := range c.Lanes {
-			s.resumeLane(catalog, l, all)
+		for i, l := range c.Lanes {
+			if i == 0 || c.Lanes[i-1].Partition != l.Partition { // the hindmost is for all
+				s.resumeLane(catalog, l, all)
+			}
 		}
 		return nil
 	}
@@ -320,26 +323,38 @@ func (s *Subscription) cursor() string {
 	if !s.begun {
 		return s.original
 	}
-	var c protocol.Cursor
-	var bit []uint32 // of each selector
-	if len(s.selectors) > protocol.MaxMarks {
-		c.Set = protocol.SetFingerprint(s.selectors)
-	} else {
-		c.Marks, bit = s.marks()
+	s.text = s.appendCursor(s.text[:0])
+	return string(s.text)
+}
+
+func (s *Subscription) appendCursor(dst []byte) []byte {
+	c := &s.encoded
+	for m, i := range s.order {
+		c.Marks[m].Offset = s.seen[i]
 	}
+	c.Lanes = c.Lanes[:0]
 	for _, l := range s.lanes {
 		lane := protocol.Lane{Partition: l.partition, Position: l.position}
-		if bit != nil && len(l.members) < len(s.selectors) && s.split(l) {
-			for _, i := range l.members {
-				lane.Marks |= bit[i]
+		if len(l.members) < len(s.selectors) && s.split(l) {
+			for m, i := range s.order {
+				if slices.Contains(l.members, i) {
+					lane.Marks |= 1 << m
+				}
 			}
 		}
 		c.Lanes = append(c.Lanes, lane)
 	}
-	slices.SortFunc(c.Lanes, func(a, b protocol.Lane) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Position, b.Position))
-	})
-	return c.Text(s.salt)
+	if !slices.IsSortedFunc(c.Lanes, compareCursorLanes) {
+		slices.SortFunc(c.Lanes, compareCursorLanes)
+	}
+	if c.Marks == nil { // lanes can't be told apart: the hindmost of a partition is for all selectors, whatever comes twice
+		c.Lanes = slices.CompactFunc(c.Lanes, func(a, b protocol.Lane) bool { return a.Partition == b.Partition })
+	}
+	return c.Append(dst, s.salt)
+}
+
+func compareCursorLanes(a, b protocol.Lane) int {
+	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Position, b.Position))
 }
 
 // split says whether the lane's partition has others, so that they must be told
@@ -353,17 +368,18 @@ func (s *Subscription) split(l *lane) bool {
 	return false
 }
 
-func (s *Subscription) marks() ([]protocol.Mark, []uint32) {
-	order := make([]int, len(s.selectors))
-	for i := range order {
-		order[i] = i
+// mark prepares what all cursors of the reader have in common.
+func (s *Subscription) mark() {
+	if len(s.selectors) > protocol.MaxMarks {
+		s.encoded.Set = protocol.SetFingerprint(s.selectors)
+		return
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(s.selectors[a].Fingerprint(), s.selectors[b].Fingerprint()) })
-	marks := make([]protocol.Mark, len(order))
-	bit := make([]uint32, len(order))
-	for m, i := range order {
-		marks[m] = protocol.Mark{Fingerprint: s.selectors[i].Fingerprint(), Offset: s.seen[i]}
-		bit[i] = 1 << m
+	for i := range s.selectors {
+		s.order = append(s.order, i)
 	}
-	return marks, bit
+	slices.SortFunc(s.order, func(a, b int) int { return cmp.Compare(s.selectors[a].Fingerprint(), s.selectors[b].Fingerprint()) })
+	s.encoded.Marks = make([]protocol.Mark, len(s.order))
+	for m, i := range s.order {
+		s.encoded.Marks[m].Fingerprint = s.selectors[i].Fingerprint()
+	}
 }

@@ -25,6 +25,7 @@ type Subscription struct {
 	exact     map[string]int // topic: its index in selectors
 	patterns  []int
 	salt      uint32
+	order     []int // selectors by fingerprint, as cursors list them; nil if there are too many to list
 
 	mu     sync.Mutex // guards what follows
 	lanes  []*lane
@@ -33,6 +34,9 @@ type Subscription struct {
 	told   string   // cursor that the reader was last given
 	failed error
 	begun  bool // every lane has a position
+
+	encoded protocol.Cursor // room for the next cursor
+	text    []byte
 
 	original string // the start, which stands for the cursor before the reader has begun
 
