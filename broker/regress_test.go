@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -151,5 +152,35 @@ func TestACursorOfManySelectorsLosesNothingWhileTheyCatchUp(t *testing.T) {
 	}
 	if len(got) != len(topics) {
 		t.Errorf("got events of %d topics, want %d", len(got), len(topics))
+	}
+}
+
+func TestAReplicaBehindWhatWasAcknowledgedIsNotUpToDate(t *testing.T) {
+	f := newFixture(t, 1)
+	f.publish("a", "1")
+	f.floors.raise(0, 5) // acknowledged by a leader elsewhere, not applied here yet
+	b, err := f.subscribe("earliest", "a").Pull(10)
+	if err != nil || len(b.Items) != 1 || b.UpToDate {
+		t.Errorf("got %d items, up to date: %v, %v; want 1, not up to date", len(b.Items), b.UpToDate, err)
+	}
+}
+
+func TestAReaderOfADamagedEventIsToldWhatToDo(t *testing.T) {
+	f := newFixture(t, 1)
+	for range 3 {
+		f.publish("a", "payload")
+	}
+	p := f.logs[0].partition
+	if _, err := p.Snapshot(); err != nil { // writes what is in memory
+		t.Fatal(err)
+	}
+	p.tail.evict(0)
+	if _, err := p.segments[0].file.WriteAt([]byte{0xff}, int64(p.segments[0].at[1])+recordHead+3); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.subscribe("earliest", "a").Pull(10)
+	e, ok := errors.AsType[*protocol.Error](err)
+	if !ok || e.Code != protocol.Internal || strings.Contains(e.Detail, p.dir) || !strings.Contains(e.Detail, "another node") {
+		t.Errorf("got %v, want a refusal that says to read at another node, and no path", err)
 	}
 }

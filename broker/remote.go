@@ -39,7 +39,7 @@ func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bo
 		if errors.Is(err, errReplicaGone) {
 			return found{}, false, nil // closed between the two looks
 		}
-		return f, true, err
+		return f, true, s.broker.unreadable(l.partition, err)
 	}
 	answer := s.answer(l)
 	if answer == nil {
@@ -52,6 +52,15 @@ func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bo
 		f.upTo, f.end = upTo, true
 	}
 	return f, true, nil
+}
+
+// unreadable is what a reader is told of a replica that can't be read.
+func (b *Broker) unreadable(partition uint16, err error) error {
+	if err == nil {
+		return nil
+	}
+	b.log.Error("stored events can not be read", "partition", partition, "err", err)
+	return protocol.Internal.Errorf("stored events of partition %d can't be read on this node's disk; go on with your cursor at another node", partition)
 }
 
 // answer takes another node's answer off the lane, nil if there is none yet.
@@ -175,8 +184,11 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 	defer cancel()
 	for {
 		answer.found, err = p.read(s.want(l, int(q.limit), q.upTo))
+		if errors.Is(err, errReplicaGone) {
+			return nil, protocol.NoLeader.Errorf("partition %d has no replica here any more", q.partition)
+		}
 		if err != nil {
-			return nil, err
+			return nil, b.unreadable(q.partition, err)
 		}
 		ready := make(chan struct{}, 1)
 		wake := func() { ready <- struct{}{} }

@@ -83,16 +83,34 @@ func (s *Subscription) Pull(limit int) (Batch, error) {
 	s.turn++ // so that a busy partition does not starve the others
 	b.UpToDate = true
 	for i := range partitions {
-		end, err := s.pullPartition(partitions[(i+s.turn)%len(partitions)], left, &b)
+		partition := partitions[(i+s.turn)%len(partitions)]
+		behind := s.lags(partition)
+		end, err := s.pullPartition(partition, left, &b)
 		if err != nil {
 			s.failed = err
 			return Batch{}, err
 		}
-		b.UpToDate = b.UpToDate && end
+		b.UpToDate = b.UpToDate && end && !behind
 	}
 	s.told = s.cursor()
 	b.Cursor = s.told
 	return b, nil
+}
+
+// lags says whether the replica here lacks what this node has acknowledged, or
+// what stands before the reader's cursor.
+func (s *Subscription) lags(partition uint16) bool {
+	p := s.broker.local(partition)
+	if p == nil {
+		return false
+	}
+	floor := s.broker.floors.get(partition)
+	for _, l := range s.lanes {
+		if l.partition == partition {
+			floor = max(floor, l.position)
+		}
+	}
+	return !p.reached(floor)
 }
 
 // partitions lists where the reader has lanes, in order.
