@@ -43,8 +43,12 @@ func (p *Partition) Snapshot() (*PartitionSnapshot, error) {
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	s := &PartitionSnapshot{segments: append([]*segment(nil), p.segments...)}
+	s := &PartitionSnapshot{}
 	for _, g := range p.segments {
+		if len(g.at) == 0 {
+			continue // the next entry makes it again, under the same name
+		}
+		s.segments = append(s.segments, g)
 		s.files = append(s.files, SnapshotFile{filepath.Base(g.path), g.path, g.size})
 	}
 	s.state = p.encodeState(s.files)
