@@ -13,6 +13,7 @@ import (
 const (
 	codeInternal   = "internal"
 	codeBadRequest = "bad_request"
+	codeNoMethod   = "no_method" // not handled here, or not yet: the node is starting
 	codeTooLarge   = "too_large"
 	codeOverloaded = "overloaded"
 )
@@ -335,7 +336,7 @@ func (l *Link) reply(w *writer, id uint64, status byte, body []byte) {
 func (l *Link) answer(ctx context.Context, method uint8, from string, req []byte) (status byte, body []byte) {
 	h := l.handler(method)
 	if h == nil {
-		return statusFailed, appendRefusal(nil, &RemoteError{codeBadRequest, fmt.Sprintf("method %d is not known to this node", method)})
+		return statusFailed, appendRefusal(nil, &RemoteError{codeNoMethod, fmt.Sprintf("method %d is not known to this node", method)})
 	}
 	body, err := h(ctx, from, req)
 	if err == nil && len(body) > maxFrameBytes-callHead {

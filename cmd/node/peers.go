@@ -52,7 +52,8 @@ func fromLink(err error) error {
 		return fmt.Errorf("%w: %w", broker.ErrUnreachable, err)
 	}
 	if remote, ok := errors.AsType[*cluster.RemoteError](err); ok {
-		if remote.Code == codeNotLeader {
+		// A node that is just starting does not handle the method yet: surely nothing was done.
+		if remote.Code == codeNotLeader || remote.Code == codeNoMethod {
 			return fmt.Errorf("%w: %s", broker.ErrNotLeader, remote.Text)
 		}
 		if remote.Code == codeTooLarge {
@@ -67,6 +68,7 @@ func fromLink(err error) error {
 const (
 	codeNotLeader = "not_leader"
 	codeTooLarge  = "too_large"
+	codeNoMethod  = "no_method"
 )
 
 // toLink lets the caller at the other node tell our errors apart.
