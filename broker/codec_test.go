@@ -39,7 +39,7 @@ func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 	}
 	f := remoteFound{
 		found:    found{[]*Record{r}, []lostRange{{"a", 1, 2, 3, true, 4, 5}}, 42, true},
-		position: 5, seen: []uint64{6}, skip: map[string]uint64{"a": 7}, forgiven: map[string]uint64{"b": 8},
+		position: 5, seen: []uint64{6}, skip: map[string]uint64{"a": 7}, forgiven: map[string]uint64{"b": 8}, ended: true,
 	}
 	back, err := decodeRemoteFound(appendRemoteFound(nil, f))
 	if err != nil || back.upTo != 42 || !back.end || back.position != 5 || len(back.records) != 1 {

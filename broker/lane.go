@@ -21,6 +21,7 @@ type lane struct {
 	skip map[string]uint64 // topic: offsets up to this are not for the reader (-N with patterns)
 	// forgiven are topics whose events up to a position were gone before the reader began.
 	forgiven map[string]uint64
+	ended    bool   // the other node said that all of its topics are deleted
 	remote   *fetch // what was asked of another node; nil if nothing
 }
 
@@ -92,7 +93,7 @@ func (s *Subscription) join(a, b *lane) {
 	s.dropFetch(a)
 	s.dropFetch(b)
 	skip, forgiven := s.keptByBoth(a, b, a.skip, b.skip), s.keptByBoth(a, b, a.forgiven, b.forgiven)
-	a.skip, a.forgiven = skip, forgiven
+	a.skip, a.forgiven, a.ended = skip, forgiven, false
 	a.members = sortedUnion(a.members, b.members)
 }
 

@@ -234,14 +234,23 @@ func (s *Subscription) Done() bool {
 	if len(s.patterns) > 0 {
 		return false
 	}
-	catalog := s.broker.catalog.Load()
-	for name := range s.exact {
-		p := s.broker.local(catalog.partitionOf(name))
-		if p == nil || !p.deleted(name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		ended := l.ended
+		if p := s.broker.local(l.partition); p != nil {
+			ended = s.ended(l, p)
+		}
+		if !ended {
 			return false
 		}
 	}
 	return true
+}
+
+// ended says whether every topic of a lane without patterns is deleted.
+func (s *Subscription) ended(l *lane, p *Partition) bool {
+	return !slices.ContainsFunc(l.members, func(i int) bool { return s.selectors[i].Pattern() || !p.deleted(s.selectors[i].String()) })
 }
 
 func (p *Partition) deleted(name string) bool {

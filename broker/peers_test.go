@@ -181,3 +181,33 @@ func TestWhatTheLogCannotCarryIsRefusedBeforeItTakesOthersAlong(t *testing.T) {
 		t.Errorf("%d entries reached the log", len(f.logs[0].entries))
 	}
 }
+
+func TestADeletedTopicEndsReadersAtANodeWithoutReplicas(t *testing.T) {
+	f := newFixture(t, 1)
+	edge, _ := newEdge(t, f)
+	f.publish("a", "1")
+	cursor := f.want(f.subscribe("earliest", "a"), "1")
+	done := func() bool {
+		s := edge.subscribe(cursor, "a")
+		if err := s.Settle(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Pull(10); err != nil {
+			t.Fatal(err)
+		}
+		return s.Done()
+	}
+	if done() {
+		t.Errorf("the topic exists: got done")
+	}
+	if err := f.DeleteTopic(context.Background(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if !done() {
+		t.Errorf("the topic is deleted: got not done")
+	}
+	f.publish("a", "again")
+	if done() {
+		t.Errorf("the topic was made again: got done")
+	}
+}

@@ -28,6 +28,7 @@ type remoteFound struct {
 	position       uint64
 	seen           []uint64 // last offsets, by selector of the question
 	skip, forgiven map[string]uint64
+	ended          bool // all topics of the question are deleted
 }
 
 // readLane gives what the lane's partition has: at once from the local replica,
@@ -45,7 +46,7 @@ func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bo
 	if answer == nil {
 		return found{}, false, nil
 	}
-	f = answer.answer.found
+	f, l.ended = answer.answer.found, answer.answer.ended
 	if upTo != 0 && f.upTo > upTo { // asked before another lane was found ahead
 		f.records = slices.DeleteFunc(f.records, func(r *Record) bool { return r.Position > upTo })
 		f.gaps = slices.DeleteFunc(f.gaps, func(g lostRange) bool { return g.at > upTo })
@@ -195,6 +196,7 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 		s.armed.Store(&wake)
 		all := q.upTo != 0 && answer.upTo >= q.upTo // nothing can come that the question is for
 		if len(answer.records)+len(answer.gaps) > 0 || all || deadline.Err() != nil {
+			answer.ended = s.ended(l, p)
 			return appendRemoteFound(nil, answer), nil
 		}
 		if !p.arm(s, s.want(l, 1, 0)) {

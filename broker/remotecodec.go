@@ -80,12 +80,21 @@ func readLimited(r *protocol.BinaryReader) map[string]uint64 {
 	return of
 }
 
+// flags of an answer.
+const (
+	flagEnd   = 1 << iota // nothing more is there
+	flagEnded             // and nothing will be: the topics are deleted
+)
+
 func appendRemoteFound(dst []byte, f remoteFound) []byte {
-	var end byte
+	var flags byte
 	if f.end {
-		end = 1
+		flags |= flagEnd
 	}
-	dst = append(dst, end)
+	if f.ended {
+		flags |= flagEnded
+	}
+	dst = append(dst, flags)
 	dst = appendUvarint(appendUvarint(dst, f.upTo), f.position)
 	dst = appendNumbers(dst, f.seen)
 	dst = appendLimited(appendLimited(dst, f.skip), f.forgiven)
@@ -109,7 +118,8 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 
 func decodeRemoteFound(b []byte) (f remoteFound, err error) {
 	r := protocol.NewBinaryReader(b)
-	f.end = r.Byte() == 1
+	flags := r.Byte()
+	f.end, f.ended = flags&flagEnd != 0, flags&flagEnded != 0
 	f.upTo, f.position, f.seen = r.Uvarint(), r.Uvarint(), readNumbers(r)
 	f.skip, f.forgiven = readLimited(r), readLimited(r)
 	f.gaps = make([]lostRange, r.Count(1<<20, 7))
