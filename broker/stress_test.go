@@ -19,27 +19,7 @@ func TestReadersBesidePublishersSnapshotsAndRetentionMissNothing(t *testing.T) {
 	defer cancel()
 	var publishing, reading, keeping sync.WaitGroup
 	over := make(chan struct{})
-	keeping.Go(func() { // what the apply goroutine and the timer do meanwhile
-		for {
-			select {
-			case <-over:
-				return
-			default:
-			}
-			for _, log := range f.logs {
-				log.mu.Lock()
-				s, err := log.partition.Snapshot()
-				log.mu.Unlock()
-				if err == nil {
-					err = s.Persist(&bytes.Buffer{})
-				}
-				if err != nil {
-					t.Error(err)
-				}
-				log.partition.trimAll(time.Now())
-			}
-		}
-	})
+	keeping.Go(func() { f.keep(over) })
 	for _, node := range []*fixture{f, edge} {
 		for _, topics := range [][]string{{"t.*"}, {"t.0", "t.1", "t.2", "t.3"}, {"t.1", "**"}} {
 			s := node.subscribe("earliest", topics...)
@@ -79,4 +59,28 @@ func TestReadersBesidePublishersSnapshotsAndRetentionMissNothing(t *testing.T) {
 	reading.Wait()
 	close(over)
 	keeping.Wait()
+}
+
+// keep is what the apply goroutine and the timer do beside readers, until over
+// is closed.
+func (f *fixture) keep(over <-chan struct{}) {
+	for {
+		select {
+		case <-over:
+			return
+		default:
+		}
+		for _, log := range f.logs {
+			log.mu.Lock()
+			s, err := log.partition.Snapshot()
+			log.mu.Unlock()
+			if err == nil {
+				err = s.Persist(&bytes.Buffer{})
+			}
+			if err != nil {
+				f.t.Error(err)
+			}
+			log.partition.trimAll(time.Now())
+		}
+	}
 }
