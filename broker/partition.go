@@ -121,6 +121,7 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 		p.revive(t)
 	}
 	e := q.event
+	e.Topic = t.name // one copy for all events of the topic
 	e.Offset, e.Epoch, e.Time = t.last+1, t.epoch, p.time
 	p.store(t, &e)
 	t.last++
