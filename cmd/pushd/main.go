@@ -36,6 +36,7 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, in io.Reader, out, talk io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // another signal ends the process at once
 	app := newApp(in, out, talk)
 	err := app.RunContext(ctx, hoist(app, args))
 	if err == nil {

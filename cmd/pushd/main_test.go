@@ -211,14 +211,55 @@ func TestAnInterruptEndsAReaderWith0(t *testing.T) {
 }
 
 func TestALineTooLongIsRefusedAndTheOnesBeforeItAreKept(t *testing.T) {
+	url := startNode(t)
 	input := "one\n" + strings.Repeat("x", protocol.MaxEventBytes+10)
-	batches := make(chan []client.Message, 2)
-	err := readLines(context.Background(), strings.NewReader(input), client.Message{Topic: "a"}, batches)
-	if err == nil || !strings.Contains(err.Error(), "more than") || len(batches) != 1 {
-		t.Fatalf("got %v and %d batches, want a refusal and 1", err, len(batches))
+	code, _, talk := pushd(input, "publish", "--lines", "a", "-", "--server", url)
+	if code != exitFailed || !strings.Contains(talk, "after 1 events that are stored") || !strings.Contains(talk, "more than") {
+		t.Errorf("got exit code %d and %q, want a refusal after 1 event", code, talk)
 	}
-	if batch := <-batches; len(batch) != 1 || string(batch[0].Data) != "one" {
-		t.Errorf("got %d events, want the first line", len(batch))
+}
+
+func TestALineIsPublishedBeforeTheNextIsThereAndAnInterruptEndsTheWait(t *testing.T) {
+	url := startNode(t)
+	in, feed := io.Pipe()
+	out, printed := io.Pipe()
+	defer func() { _ = feed.Close() }()
+	type end struct {
+		code int
+		talk string
+	}
+	ended := make(chan end, 1)
+	go func() {
+		var talk bytes.Buffer
+		code := run([]string{"pushd", "publish", "a", "--lines", "-o", "ndjson", "--server", url}, in, printed, &talk)
+		ended <- end{code, talk.String()}
+	}()
+	if _, err := io.WriteString(feed, "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	if lines := bufio.NewScanner(out); !lines.Scan() || !strings.Contains(lines.Text(), `"offset":1,`) {
+		t.Fatalf("got %q, want the first line's place", lines.Text())
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-ended; got.code != exitFailed || !strings.Contains(got.talk, "after 1 events") {
+		t.Errorf("got %+v, want exit code 1 after 1 event", got)
+	}
+}
+
+func TestAServerThatGoesForGoodEndsALinesPublisherThatWaitsForInput(t *testing.T) {
+	in, feed := io.Pipe()
+	defer func() { _ = feed.Close() }()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run([]string{"pushd", "publish", "a", "--lines", "--server", "http://127.0.0.1:1"}, in, io.Discard, io.Discard)
+	}()
+	if _, err := io.WriteString(feed, "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-ended; got != exitUnreachable {
+		t.Errorf("got exit code %d, want %d", got, exitUnreachable)
 	}
 }
 

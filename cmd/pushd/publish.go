@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,6 @@ import (
 
 	"github.com/pushd/pushd/protocol"
 	"github.com/pushd/pushd/protocol/client"
-)
-
-const (
-	linesPerBatch = 500
-	bytesPerBatch = 1 << 20
 )
 
 func publishCommand() *cli.Command {
@@ -58,7 +54,7 @@ func runPublish(c *cli.Context) error {
 		return publishLines(ctx, c, cl, m, p)
 	}
 	if c.Args().Get(1) == "-" || c.Args().Len() == 1 {
-		if m.Data, err = io.ReadAll(io.LimitReader(c.App.Reader, protocol.MaxEventBytes+1)); err != nil {
+		if m.Data, err = readAll(ctx, c.App.Reader); err != nil {
 			return fmt.Errorf("read standard input: %w", err)
 		}
 	}
@@ -67,6 +63,31 @@ func runPublish(c *cli.Context) error {
 		return err
 	}
 	return printResult(p, result)
+}
+
+// readAll reads one event's data.
+func readAll(ctx context.Context, in io.Reader) ([]byte, error) {
+	return untilDone(ctx, nil, func() ([]byte, error) { return io.ReadAll(io.LimitReader(in, protocol.MaxEventBytes+1)) })
+}
+
+// untilDone reads, but does not wait for that beyond ctx or ended: a read from
+// a terminal or a pipe can't be called off.
+func untilDone[T any](ctx context.Context, ended <-chan struct{}, read func() (T, error)) (v T, err error) {
+	done := make(chan struct{})
+	var got T
+	var readErr error
+	go func() {
+		defer close(done)
+		got, readErr = read()
+	}()
+	select {
+	case <-done:
+		return got, readErr
+	case <-ended:
+		return v, nil
+	case <-ctx.Done():
+		return v, ctx.Err()
+	}
 }
 
 func printResult(p *printer, r protocol.PublishResult) error {
@@ -114,80 +135,52 @@ func message(c *cli.Context) (m client.Message, err error) {
 	return m, nil
 }
 
-// publishLines keeps one batch under way while the next is read.
+// publishLines publishes each line of standard input, as soon as it is there.
 func publishLines(ctx context.Context, c *cli.Context, cl *client.Client, m client.Message, p *printer) error {
-	batches := make(chan []client.Message, 1)
-	var readErr error
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		defer close(batches)
-		readErr = readLines(ctx, c.App.Reader, m, batches)
-	}()
 	count, last := 0, protocol.PublishResult{}
-	for batch := range batches {
-		results, err := cl.PublishAll(ctx, batch)
-		count += len(results)
-		if err != nil {
-			return fmt.Errorf("%d events are stored, the next is not: %w", count, err)
+	var printErr error
+	w := cl.Writer(func(r protocol.PublishResult) {
+		count++
+		last = r
+		if p.format == "ndjson" && printErr == nil {
+			printErr = p.json(r)
 		}
-		last = results[len(results)-1]
-		if p.format == "ndjson" {
-			for _, r := range results {
-				if err := p.json(r); err != nil {
-					return err
-				}
-			}
-		}
+	})
+	defer w.Close()
+	_, readErr := untilDone(ctx, w.Done(), func() (struct{}, error) { return struct{}{}, writeLines(ctx, c.App.Reader, m, w) })
+	err := w.Flush(ctx)
+	w.Close() // from here on, count and last are ours
+	if err = cmp.Or(err, readErr, printErr); err != nil {
+		return fmt.Errorf("after %d events that are stored: %w", count, err)
 	}
-	if readErr != nil || p.format == "ndjson" {
-		return readErr
-	}
-	if p.format == "json" {
+	switch p.format {
+	case "ndjson":
+		return nil
+	case "json":
 		return p.json(map[string]any{"topic": m.Topic, "events": count, "last_offset": last.Offset})
 	}
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "%d events published to %s, the last at offset %d\n", count, m.Topic, last.Offset)
 	return nil
 }
 
-// readLines cuts input into batches of events, a line each without its end.
-func readLines(ctx context.Context, in io.Reader, m client.Message, out chan<- []client.Message) error {
+// writeLines makes each line of in, without its end, an event.
+func writeLines(ctx context.Context, in io.Reader, m client.Message, w *client.Writer) error {
 	r := bufio.NewReaderSize(in, protocol.MaxEventBytes+1)
-	var batch []client.Message
-	size := 0
-	send := func() bool {
-		if len(batch) == 0 {
-			return true
-		}
-		select {
-		case out <- batch:
-			batch, size = nil, 0
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
 	for {
 		line, err := r.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			_ = send() // the lines before it
 			return fmt.Errorf("a line of standard input has more than %d bytes, as many as an event may have", protocol.MaxEventBytes)
 		}
 		if len(line) > 0 {
-			one := m
-			one.Data = bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'}))
-			batch = append(batch, one)
-			size += len(line)
-		}
-		if err != nil || len(batch) == linesPerBatch || size >= bytesPerBatch {
-			if !send() {
-				return ctx.Err()
+			m.Data = bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'}))
+			if err := w.Write(ctx, m); err != nil {
+				return err
 			}
 		}
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("read standard input: %w", err)
 		}
 	}

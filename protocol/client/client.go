@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
+	"crypto/tls"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,21 +26,13 @@ import (
 // ErrUnreachable says that no server answered.
 var ErrUnreachable = errors.New("no server can be reached")
 
-const (
-	defaultServer = "http://127.0.0.1:7340"
-	firstPause    = 50 * time.Millisecond
-	longestPause  = 2 * time.Second
-	maxAnswer     = 64 << 20
-	dialTimeout   = 2 * time.Second
-	answerTimeout = 15 * time.Second // headers of an answer that is not a long poll
-)
-
 // Options configure a [Client].
 type Options struct {
 	Servers []string      // base URLs, tried in turn; empty means http://127.0.0.1:7340
 	Token   string        // sent as a bearer token; "" sends none
 	MaxWait time.Duration // how long a Publish or a whole PublishAll is tried; 0 means 30 s
 	Search  time.Duration // how long readers and publishes look for a server if none ever answered; 0 means as long as for one that did
+	TLS     *tls.Config   // for https servers; nil means the system's roots
 }
 
 // Client talks to a cluster.
@@ -48,16 +41,18 @@ type Client struct {
 	token   string
 	maxWait time.Duration
 	search  time.Duration
+	tls     *tls.Config
 	http    *http.Client
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	reached atomic.Bool  // some server has answered
 	current atomic.Int64 // index of the server that answered last
 }
 
 // New makes a client; it connects when it is used.
 func New(o Options) (*Client, error) {
-	c := &Client{token: o.Token, maxWait: o.MaxWait, search: o.Search}
+	c := &Client{token: o.Token, maxWait: o.MaxWait, search: o.Search, tls: o.TLS}
 	if c.maxWait == 0 {
-		c.maxWait = 30 * time.Second
+		c.maxWait = defaultWait
 	}
 	for _, s := range o.Servers {
 		u, err := url.Parse(strings.TrimRight(strings.TrimSpace(s), "/"))
@@ -69,11 +64,17 @@ func New(o Options) (*Client, error) {
 	if len(c.servers) == 0 {
 		c.servers = []string{defaultServer}
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Second}
-	c.http = &http.Client{Transport: &http.Transport{
-		DialContext: dialer.DialContext, MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second,
-	}}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepEvery, Count: keepCount}}
+	c.connectBy(dialer.DialContext)
 	return c, nil
+}
+
+// connectBy makes all connections by dial.
+func (c *Client) connectBy(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
+	c.dial = dial
+	c.http = &http.Client{Transport: &http.Transport{
+		DialContext: dial, TLSClientConfig: c.tls.Clone(), MaxIdleConnsPerHost: idlePerServer, IdleConnTimeout: idleTimeout,
+	}}
 }
 
 // Close lets go of idle connections.
@@ -97,46 +98,65 @@ type request struct {
 	body         []byte
 }
 
-// do sends a request until a server answers with something other than "try
-// again", or ctx ends. The caller closes the body.
-func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
+// do sends a request until a server takes it or refuses it for good, or ctx
+// ends, and returns the answer's body. So it is for requests that may be sent
+// twice. An answer that was cut short counts as none.
+func (c *Client) do(ctx context.Context, r request) ([]byte, error) {
 	pause := firstPause
 	started := time.Now()
 	var last error
 	for {
 		server := c.Server()
-		resp, err := c.inTime(ctx, server, r)
-		wait := time.Duration(0)
-		switch {
-		case err == nil && !temporary(resp.StatusCode):
-			return resp, nil
-		case err == nil:
-			last = problem(resp)
-			wait = retryAfter(resp)
-		case ctx.Err() == nil:
-			last = fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
-		case last == nil:
-			last = fmt.Errorf("%s has not answered: %w", server, ctx.Err())
+		body, err := c.ask(ctx, answerTimeout, server, r)
+		if err == nil || final(err) {
+			return body, err
+		}
+		if ctx.Err() == nil || last == nil {
+			last = err
 		}
 		c.next(server)
-		if c.lost(started) || !sleep(ctx, max(jitter(pause), min(wait, 200*time.Millisecond))) {
+		if c.lost(started) || !sleep(ctx, max(jitter(pause), asked(err))) {
 			return nil, last
 		}
 		pause = min(2*pause, longestPause)
 	}
 }
 
-// inTime is once, with a limit to how long a server may take to answer: one
-// that hangs must not keep a request from the next. The body ends with ctx.
-func (c *Client) inTime(ctx context.Context, server string, r request) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	limit := time.AfterFunc(answerTimeout, cancel)
-	resp, err := c.once(ctx, server, r)
-	limit.Stop()
-	if err != nil {
-		cancel()
+// ask sends a request once, with a limit to how long a server may take: one
+// that hangs must not keep a request from the next.
+func (c *Client) ask(ctx context.Context, limit time.Duration, server string, r request) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := c.once(limited, server, r)
+	var body []byte
+	if err == nil {
+		defer func() { _ = resp.Body.Close() }()
+		if resp.StatusCode >= 300 {
+			return nil, problem(resp)
+		}
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
-	return resp, err
+	switch {
+	case err == nil:
+		return body, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%s has not answered: %w", server, ctx.Err())
+	}
+	return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
+}
+
+// asked is how long a refusal asks to wait. Where another server may do better,
+// or a new leader is there within a fraction of a second, it is not waited for.
+func asked(err error) time.Duration {
+	e, ok := errors.AsType[*protocol.Error](err)
+	if !ok {
+		return 0
+	}
+	wait := e.RetryAfter + jitter(firstPause)
+	if e.Code == protocol.TooManyRequests || e.Code == protocol.Overloaded {
+		return min(wait, longestAsked)
+	}
+	return min(wait, longestLull)
 }
 
 // lost says whether to give up on servers none of which has ever answered.
@@ -168,21 +188,17 @@ func temporary(status int) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
-func retryAfter(resp *http.Response) time.Duration {
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
-}
-
 // problem turns a refusal into its error, and closes the body.
 func problem(resp *http.Response) error {
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 	var p protocol.Problem
 	if json.Unmarshal(body, &p) == nil && p.Code != "" {
-		return p.Err()
+		e := p.Err()
+		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && e.RetryAfter == 0 {
+			e.RetryAfter = time.Duration(seconds) * time.Second
+		}
+		return e
 	}
 	return &strangeAnswer{resp.StatusCode, fmt.Sprintf("the server answered %s: %.200s", resp.Status, body)}
 }
@@ -203,40 +219,27 @@ func (s *strangeAnswer) final() bool {
 
 // getJSON reads an answer into v.
 func (c *Client) getJSON(ctx context.Context, path string, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	resp, err := c.oneRound(ctx, request{method: http.MethodGet, path: path})
+	body, err := c.oneRound(ctx, request{method: http.MethodGet, path: path})
 	if err != nil {
 		return err
 	}
-	return decode(resp, v)
+	return parse(body, v)
 }
 
 // oneRound asks each server once.
-func (c *Client) oneRound(ctx context.Context, r request) (*http.Response, error) {
-	var last error
+func (c *Client) oneRound(ctx context.Context, r request) (body []byte, err error) {
 	for range c.servers {
 		server := c.Server()
-		resp, err := c.once(ctx, server, r)
-		switch {
-		case err == nil && !temporary(resp.StatusCode):
-			return resp, nil
-		case err == nil:
-			last = problem(resp)
-		default:
-			last = fmt.Errorf("%w: %s: %w", ErrUnreachable, server, err)
+		if body, err = c.ask(ctx, answerTimeout, server, r); err == nil || final(err) {
+			return body, err
 		}
 		c.next(server)
 	}
-	return nil, last
+	return nil, err
 }
 
-func decode(resp *http.Response, v any) error {
-	if resp.StatusCode >= 300 {
-		return problem(resp)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
+func parse(body []byte, v any) error {
+	if err := json.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("read the server's answer: %w", err)
 	}
 	return nil
@@ -256,16 +259,8 @@ func (c *Client) Topic(ctx context.Context, name string) (info protocol.TopicInf
 
 // DeleteTopic deletes a topic and all its events.
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	resp, err := c.oneRound(ctx, request{method: http.MethodDelete, path: "/v1/topics/" + url.PathEscape(name)})
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return problem(resp)
-	}
-	return resp.Body.Close()
+	_, err := c.oneRound(ctx, request{method: http.MethodDelete, path: "/v1/topics/" + url.PathEscape(name)})
+	return err
 }
 
 // Cluster describes nodes and partitions.
@@ -273,11 +268,17 @@ func (c *Client) Cluster(ctx context.Context) (s protocol.ClusterStatus, err err
 	return s, c.getJSON(ctx, "/v1/cluster", &s)
 }
 
-// newID is a fresh event id: 128 random bits.
+// newID is a fresh event id: a UUIDv7 (RFC 9562 §5.7), so that ids of one
+// publisher sort by time in whatever store they end up.
 func newID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	_, _ = rand.Read(b[:]) // never fails
+	ms := uint64(time.Now().UnixMilli())
+	binary.BigEndian.PutUint16(b[0:], uint16(ms>>32))
+	binary.BigEndian.PutUint32(b[2:], uint32(ms))
+	b[6] = b[6]&0x0f | 0x70
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + mathrand.N(d/2+1) }

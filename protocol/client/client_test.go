@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -299,7 +300,7 @@ func TestManyEventsAreCutIntoRequestsThatAServerTakes(t *testing.T) {
 		sizes = append(sizes, n)
 		_ = json.NewEncoder(w).Encode(protocol.BatchResult{Results: make([]protocol.PublishResult, n)})
 	}))
-	if results, err := c.PublishAll(context.Background(), make([]Message, 2500)); err != nil || len(results) != 2500 || fmt.Sprint(sizes) != "[1000 1000 500]" {
+	if results, err := c.PublishAll(context.Background(), slices.Repeat([]Message{{Topic: "a"}}, 2500)); err != nil || len(results) != 2500 || fmt.Sprint(sizes) != "[1000 1000 500]" {
 		t.Errorf("got %d results, %v, over requests of %d; want 2500 over 1000, 1000 and 500", len(results), err, sizes)
 	}
 	sizes = nil

@@ -22,18 +22,16 @@ func (p *poller) next(ctx context.Context) (batch, error) {
 	limit := answerTimeout
 	if s.options.Via == LongPoll {
 		v.Set("wait", longPollWait.String())
-		limit += longPollWait
+		limit = longPollWait + pollSlack
 	} else if p.idle && !sleep(ctx, s.options.PollEvery) {
 		return batch{}, ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	resp, err := s.client.once(ctx, p.server, request{method: http.MethodGet, path: "/v1/events?" + v.Encode()})
+	body, err := s.client.ask(ctx, limit, p.server, request{method: http.MethodGet, path: "/v1/events?" + v.Encode()})
 	if err != nil {
 		return batch{}, err
 	}
 	var page protocol.Page
-	if err := decode(resp, &page); err != nil {
+	if err := parse(body, &page); err != nil {
 		return batch{}, err
 	}
 	p.idle = len(page.Events) == 0 && page.UpToDate

@@ -8,11 +8,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/pushd/pushd/protocol"
 )
-
-const batchBytes = 4 << 20 // past which a request takes no further event
 
 // Message is one event to publish.
 type Message struct {
@@ -26,16 +25,43 @@ type Message struct {
 	Ack         protocol.Ack // AckNone: to live readers only
 }
 
+// check refuses what no server would take, and fills in the id.
+func (m *Message) check() error {
+	e := protocol.Event{Topic: m.Topic, ID: m.ID, Type: m.Type, ContentType: m.ContentType, Data: m.Data}
+	for name, value := range m.Headers {
+		e.Headers = append(e.Headers, protocol.Header{Name: name, Value: value})
+	}
+	if err := e.Check(protocol.MaxEventBytes); err != nil {
+		return err
+	}
+	if m.ID == "" {
+		m.ID = newID()
+	}
+	return nil
+}
+
 // Publish stores one event and returns its place. It tries every server, and
 // again, until ctx or [Options].MaxWait ends; the event's id makes that safe.
 func (c *Client) Publish(ctx context.Context, m Message) (result protocol.PublishResult, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.maxWait)
 	defer cancel()
-	h := http.Header{}
-	if m.ID == "" {
-		m.ID = newID()
+	if err := m.check(); err != nil {
+		return result, err
 	}
-	h.Set("Pushd-Event-Id", m.ID)
+	h, err := m.header()
+	if err != nil {
+		return result, err
+	}
+	body, err := c.do(ctx, request{http.MethodPost, "/v1/topics/" + url.PathEscape(m.Topic) + "/events", h, m.Data})
+	if err != nil {
+		return result, err
+	}
+	return result, parse(body, &result)
+}
+
+// header is everything of a message but its topic and data.
+func (m *Message) header() (http.Header, error) {
+	h := http.Header{"Pushd-Event-Id": {m.ID}}
 	if m.ContentType != "" {
 		h.Set("Content-Type", m.ContentType)
 	}
@@ -49,28 +75,38 @@ func (c *Client) Publish(ctx context.Context, m Message) (result protocol.Publis
 		h.Set("Pushd-Ack", "none")
 	}
 	for name, value := range m.Headers {
+		if strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") != "" {
+			return nil, protocol.BadHeader.Errorf("header name %q: over HTTP only letters, digits and !#$%%&'*+-.^_`|~ can stand in it", name)
+		}
 		h.Set("Pushd-Header-"+name, value)
 	}
-	resp, err := c.do(ctx, request{http.MethodPost, "/v1/topics/" + url.PathEscape(m.Topic) + "/events", h, m.Data})
-	if err != nil {
-		return result, err
-	}
-	return result, decode(resp, &result)
+	return h, nil
 }
 
 // PublishAll stores messages in their order, each exactly once, and returns
-// their places. All that a failover leaves undone is sent again from the first
-// one on: the server attempts no later event of a topic behind one that failed,
-// and knows those that it has by their ids.
+// their places; with an error, those of the messages before the one that could
+// not be stored. None may have IfMatch or Ack.
+//
+// The order stands on two promises of the server: it attempts the events of a
+// request in their order, and behind one that failed no later one of the same
+// topic; and it knows by their ids those that it has. So one request is under
+// way at a time, and after a failure everything from the first event that
+// failed is sent again. What an old request may still do at a server that was
+// given up is harmless: whoever stores an event first has attempted all before
+// it.
 func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol.PublishResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.maxWait)
 	defer cancel()
 	lines := make([][]byte, len(messages))
 	for i := range messages {
-		if messages[i].ID == "" {
-			messages[i].ID = newID()
+		m := messages[i]
+		if m.IfMatch != nil || m.Ack != protocol.AckQuorum {
+			return nil, errOneByOne
 		}
-		lines[i] = envelopeLine(&messages[i])
+		if err := m.check(); err != nil {
+			return nil, fmt.Errorf("message %d: %w", i+1, err)
+		}
+		lines[i] = envelopeLine(&m)
 	}
 	results := make([]protocol.PublishResult, 0, len(messages))
 	pause := firstPause
@@ -82,7 +118,7 @@ func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol
 			pause = firstPause
 			continue
 		}
-		if !again(err) || !sleep(ctx, jitter(pause)) {
+		if final(err) || errors.Is(err, ErrUnreachable) || !sleep(ctx, jitter(pause)) {
 			return results, err
 		}
 		c.next(c.Server())
@@ -91,11 +127,8 @@ func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol
 	return results, nil
 }
 
-// again says whether a refusal may be gone when one tries again.
-func again(err error) bool {
-	e, ok := errors.AsType[*protocol.Error](err)
-	return !final(err) && !(ok && e.Code == protocol.Internal) && !errors.Is(err, ErrUnreachable)
-}
+// errOneByOne refuses what requests of several events can't express.
+var errOneByOne = errors.New("If-Match and Ack none are for Client.Publish, one event at a time")
 
 // batchLength is how many of lines one request takes, at least one.
 func batchLength(lines [][]byte) int {
@@ -114,12 +147,12 @@ func (c *Client) batch(ctx context.Context, lines [][]byte) ([]protocol.PublishR
 	for _, line := range lines {
 		body = append(append(body, line...), '\n')
 	}
-	resp, err := c.do(ctx, request{http.MethodPost, "/v1/events", http.Header{"Content-Type": {"application/x-ndjson"}}, body})
+	text, err := c.do(ctx, request{http.MethodPost, "/v1/events", http.Header{"Content-Type": {"application/x-ndjson"}}, body})
 	if err != nil {
 		return nil, err
 	}
 	var answer protocol.BatchResult
-	if err := decode(resp, &answer); err != nil {
+	if err := parse(text, &answer); err != nil {
 		return nil, err
 	}
 	if len(answer.Results) != len(lines) {

@@ -15,8 +15,6 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-const maxSSELine = 16 << 20
-
 var errLongLine = errors.New("a line of the event stream is too long")
 
 // block is one block of an event stream.
@@ -31,14 +29,17 @@ type eventStream struct {
 	lines  *bufio.Reader
 	cancel context.CancelFunc
 	dead   *time.Timer
+	failed error // behind what the last batch gave
 }
 
 func (s *Subscription) openSSE(ctx context.Context, server string) (source, error) {
 	v := s.query()
 	v.Set("envelope", "1")
-	ctx, cancel := context.WithCancel(ctx)
+	// The stream outlives the ctx of the Next that opened it.
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, cancel)()
 	dead := time.AfterFunc(answerTimeout, cancel)
-	resp, err := s.client.once(ctx, server, request{
+	resp, err := s.client.once(running, server, request{
 		method: http.MethodGet, path: "/v1/events?" + v.Encode(), header: http.Header{"Accept": {"text/event-stream"}},
 	})
 	if err == nil {
@@ -49,8 +50,8 @@ func (s *Subscription) openSSE(ctx context.Context, server string) (source, erro
 		cancel()
 		return nil, err
 	}
-	dead.Reset(silence)
-	return &eventStream{resp.Body, bufio.NewReaderSize(resp.Body, 64<<10), cancel, dead}, nil
+	dead.Reset(sseSilence)
+	return &eventStream{body: resp.Body, lines: bufio.NewReaderSize(resp.Body, readBuffer), cancel: cancel, dead: dead}, nil
 }
 
 // streamError says why an answer is no event stream; nil if it is one. Another
@@ -74,13 +75,33 @@ func (e *eventStream) close() {
 	_ = e.body.Close()
 }
 
-func (e *eventStream) next(context.Context) (batch, error) {
-	blk, err := readBlock(e.lines)
-	if err != nil {
-		return batch{}, err
+// next gives all events of the blocks that have arrived, at least one block.
+func (e *eventStream) next(ctx context.Context) (batch, error) {
+	defer context.AfterFunc(ctx, e.cancel)()
+	var all batch
+	for e.failed == nil {
+		blk, err := readBlock(e.lines)
+		var b batch
+		if err == nil {
+			e.dead.Reset(sseSilence)
+			b, err = blk.batch()
+		}
+		e.failed = err
+		all.add(b)
+		if !e.whole() {
+			break
+		}
 	}
-	e.dead.Reset(silence)
-	return blk.batch()
+	if len(all.deliveries) > 0 {
+		return all, nil
+	}
+	return all, e.failed
+}
+
+// whole says whether a further block is at hand, so that reading it won't wait.
+func (e *eventStream) whole() bool {
+	b, _ := e.lines.Peek(e.lines.Buffered())
+	return bytes.Contains(b, []byte("\n\n"))
 }
 
 // batch is what a block means to the reader.
@@ -94,7 +115,11 @@ func (blk block) batch() (b batch, err error) {
 		}
 		b.deliveries = []Delivery{{Gap: g}}
 	case blk.event == "pushd.drain":
-		return b, errMoved
+		var d protocol.Drain
+		if err := json.Unmarshal(blk.data, &d); err != nil {
+			return b, fmt.Errorf("read a drain: %w", err)
+		}
+		return b, moveAfter(d)
 	case blk.event == "pushd.error":
 		var p protocol.Problem
 		if err := json.Unmarshal(blk.data, &p); err != nil {

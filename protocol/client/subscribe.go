@@ -46,6 +46,14 @@ type batch struct {
 	cursor     string
 }
 
+// add appends what came later.
+func (b *batch) add(later batch) {
+	b.deliveries = append(b.deliveries, later.deliveries...)
+	if later.cursor != "" {
+		b.cursor = later.cursor
+	}
+}
+
 // source is one connection, or a series of polls, that began at a cursor.
 type source interface {
 	next(ctx context.Context) (batch, error)
@@ -64,12 +72,6 @@ type Subscription struct {
 	behind  string // the cursor behind all that is pending
 	pause   time.Duration
 }
-
-const (
-	silence      = 45 * time.Second // a stream without a heartbeat for so long is dead
-	defaultEvery = time.Second
-	longPollWait = 25 * time.Second
-)
 
 // Subscribe makes a reader; it connects when Next is called.
 func (c *Client) Subscribe(o SubscribeOptions) (*Subscription, error) {
@@ -136,13 +138,15 @@ func (s *Subscription) fill(ctx context.Context) error {
 	if s.client.lost(s.started) {
 		return fmt.Errorf("%w: %s: %w", ErrUnreachable, s.server, err)
 	}
-	if !errors.Is(err, errMoved) {
-		s.client.next(s.server)
+	s.client.next(s.server)
+	pause := jitter(s.pause)
+	s.pause = min(2*s.pause, longestPause)
+	if m, ok := errors.AsType[*moved](err); ok {
+		pause, s.pause = m.after, firstPause // no failure of the server's
 	}
-	if !sleep(ctx, jitter(s.pause)) {
+	if !sleep(ctx, max(pause, asked(err))) {
 		return ctx.Err()
 	}
-	s.pause = min(2*s.pause, longestPause)
 	return nil
 }
 
@@ -191,9 +195,15 @@ func (s *Subscription) query() url.Values {
 	return v
 }
 
-// errMoved ends a source whose server asked for a new connection, here or
-// elsewhere; it counts as no failure of the server's.
-var errMoved = errors.New("the server asked to reconnect")
+// moved ends a connection whose server drains and asked to go on elsewhere,
+// after a time that spreads its clients.
+type moved struct{ after time.Duration }
+
+func (m *moved) Error() string { return "the server asked to reconnect" }
+
+func moveAfter(d protocol.Drain) *moved {
+	return &moved{min(max(0, time.Duration(d.AfterMS)*time.Millisecond), longestMove)}
+}
 
 // final says whether an error stays, however often one tries.
 func final(err error) bool {

@@ -19,8 +19,6 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-const maxFrame = 16 << 20
-
 var errFrameTooBig = errors.New("a WebSocket message is too big")
 
 // socket is a WebSocket that speaks pushd.v1.json.
@@ -29,15 +27,16 @@ type socket struct {
 	reader *wsutil.Reader
 	lines  [][]byte     // of the frame that was read last
 	out    bytes.Buffer // the frame that is sent
+	idle   *time.Timer  // pings a server that is quiet
 }
 
-// dial opens a socket.
-func (c *Client) dial(ctx context.Context, server string) (*socket, error) {
+// open opens a socket.
+func (c *Client) open(ctx context.Context, server string) (*socket, error) {
 	h := http.Header{}
 	c.authorize(h)
 	var refusal error
 	d := ws.Dialer{
-		Timeout: answerTimeout, Protocols: []string{protocol.SubprotocolJSON}, Header: ws.HandshakeHeaderHTTP(h),
+		Timeout: answerTimeout, NetDial: c.dial, TLSConfig: c.tls, Protocols: []string{protocol.SubprotocolJSON}, Header: ws.HandshakeHeaderHTTP(h),
 		OnStatusError: func(status int, reason []byte, body io.Reader) {
 			resp, err := http.ReadResponse(bufio.NewReader(body), nil)
 			if err == nil {
@@ -55,17 +54,25 @@ func (c *Client) dial(ctx context.Context, server string) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &socket{conn: conn}
-	var source io.Reader = conn
 	if buffered != nil {
-		source = io.MultiReader(bytes.NewReader(leftover(buffered)), conn)
+		return newSocket(conn, io.MultiReader(bytes.NewReader(leftover(buffered)), conn)), nil
 	}
-	k.reader = &wsutil.Reader{
-		Source: source, State: ws.StateClientSide, MaxFrameSize: maxFrame,
-		OnIntermediate: wsutil.ControlFrameHandler(conn, ws.StateClientSide),
-	}
-	return k, nil
+	return newSocket(conn, conn), nil
 }
+
+func newSocket(conn net.Conn, source io.Reader) *socket {
+	return &socket{
+		conn: conn,
+		idle: time.AfterFunc(quiet, func() { _, _ = conn.Write(ping()) }), // an error shows to the reader
+		reader: &wsutil.Reader{
+			Source: bufio.NewReaderSize(source, readBuffer), State: ws.StateClientSide, MaxFrameSize: maxFrame,
+			OnIntermediate: wsutil.ControlFrameHandler(conn, ws.StateClientSide),
+		},
+	}
+}
+
+// ping is a ping frame, to be sent in one write.
+func ping() []byte { return ws.MustCompileFrame(ws.MaskFrame(ws.NewPingFrame(nil))) }
 
 // push reads the next line that the server sent.
 func (k *socket) push() (p protocol.Push, err error) {
@@ -87,11 +94,12 @@ func (k *socket) push() (p protocol.Push, err error) {
 	return p, nil
 }
 
-// frame reads the next data message; pings are answered on the way. A dead
-// connection shows by the server's pings staying away.
+// frame reads the next data message; pings are answered on the way. A server
+// that is quiet is pinged, and dead if it does not answer.
 func (k *socket) frame() ([]byte, error) {
 	for {
 		_ = k.conn.SetReadDeadline(time.Now().Add(silence))
+		k.idle.Reset(quiet)
 		head, err := k.reader.NextFrame()
 		if err != nil {
 			return nil, err
@@ -120,7 +128,9 @@ func closed(err error) error {
 	case c.Code >= 3500 && c.Code < 4000:
 		return closeReason(protocol.CloseCode(c.Code)).Errorf("the server closed with %d: %s", c.Code, c.Reason)
 	case protocol.CloseCode(c.Code) == protocol.CloseDrain:
-		return errMoved
+		var d protocol.Drain
+		_ = json.Unmarshal([]byte(c.Reason), &d) // without a reason it is at once
+		return moveAfter(d)
 	}
 	return err
 }
@@ -142,18 +152,24 @@ func (k *socket) send(text []byte) error {
 	if err := wsutil.WriteClientText(&k.out, text); err != nil {
 		return err
 	}
-	_ = k.conn.SetWriteDeadline(time.Now().Add(answerTimeout))
+	_ = k.conn.SetWriteDeadline(time.Now().Add(sendTimeout))
 	_, err := k.conn.Write(k.out.Bytes())
 	return err
 }
 
-func (k *socket) close() { _ = k.conn.Close() }
+func (k *socket) close() {
+	k.idle.Stop()
+	_ = k.conn.Close()
+}
 
 // follower is a socket with one subscription.
-type follower struct{ *socket }
+type follower struct {
+	*socket
+	failed error // behind what the last batch gave
+}
 
 func (s *Subscription) openWebSocket(ctx context.Context, server string) (source, error) {
-	k, err := s.client.dial(ctx, server)
+	k, err := s.client.open(ctx, server)
 	if err != nil {
 		return nil, err
 	}
@@ -166,32 +182,50 @@ func (s *Subscription) openWebSocket(ctx context.Context, server string) (source
 		k.close()
 		return nil, err
 	}
-	return follower{k}, nil
+	return &follower{socket: k}, nil
 }
 
-func (f follower) next(ctx context.Context) (batch, error) {
-	stop := context.AfterFunc(ctx, f.close)
-	defer stop()
-	p, err := f.push()
+// next gives all that the next frame brings.
+func (f *follower) next(ctx context.Context) (batch, error) {
+	defer context.AfterFunc(ctx, f.close)()
+	var all batch
+	for f.failed == nil {
+		p, err := f.push()
+		var b batch
+		if err == nil {
+			b, err = pushBatch(&p)
+		}
+		f.failed = err
+		all.add(b)
+		if len(f.lines) == 0 {
+			break
+		}
+	}
+	if len(all.deliveries) > 0 {
+		return all, nil
+	}
+	return all, f.failed
+}
+
+// pushBatch is what a push means to a reader.
+func pushBatch(p *protocol.Push) (b batch, err error) {
 	switch {
-	case err != nil:
-		return batch{}, err
 	case p.Error != nil:
-		return batch{}, p.Error.Err()
+		return b, p.Error.Err()
 	case p.Drain != nil:
-		return batch{}, errMoved
+		return b, moveAfter(*p.Drain)
 	case p.Event != nil:
-		return batch{deliveries: []Delivery{{Event: p.Event}}, cursor: p.Event.Cursor}, nil
+		b.cursor = p.Event.Cursor
+		b.deliveries = []Delivery{{Event: p.Event}}
 	case p.Gap != nil:
-		return batch{deliveries: []Delivery{{Gap: p.Gap}}}, nil
+		b.deliveries = []Delivery{{Gap: p.Gap}}
 	case p.Subscribed != nil:
-		b := batch{cursor: p.Subscribed.Cursor}
+		b.cursor = p.Subscribed.Cursor
 		for i := range p.Subscribed.Gaps {
 			b.deliveries = append(b.deliveries, Delivery{Gap: &p.Subscribed.Gaps[i]})
 		}
-		return b, nil
 	}
-	return batch{}, nil
+	return b, nil
 }
 
 // leftover is what the handshake read too much.
