@@ -1,13 +1,17 @@
 package client_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 
+	"github.com/pushd/pushd/protocol"
 	"github.com/pushd/pushd/protocol/client"
 )
 
@@ -76,4 +80,85 @@ func ExampleClient_Subscribe() {
 	// 1 "one coffee"
 	// 2 "two teas"
 	// go on behind c2
+}
+
+// stream answers POST /v1/events as a pushd would.
+func stream() *httptest.Server {
+	offset := 0
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var results []string
+		for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+			offset++
+			results = append(results, fmt.Sprintf(`{"topic":"readings","offset":%d}`, offset))
+		}
+		_, _ = fmt.Fprintf(w, `{"results":[%s]}`, strings.Join(results, ","))
+	}))
+}
+
+func ExampleClient_Writer() {
+	server := stream()
+	defer server.Close()
+	c, err := client.New(client.Options{Servers: []string{server.URL}})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer c.Close()
+	w := c.Writer(func(stored protocol.PublishResult) { fmt.Println("stored at", stored.Offset) })
+	defer w.Close()
+	ctx := context.Background()
+	for i := range 3 {
+		if err := w.Write(ctx, client.Message{Topic: "readings", Data: fmt.Append(nil, 20+i)}); err != nil {
+			log.Print(err)
+			return
+		}
+	}
+	if err := w.Flush(ctx); err != nil { // now all three are on the disks of a quorum
+		log.Print(err)
+	}
+	// Output:
+	// stored at 1
+	// stored at 2
+	// stored at 3
+}
+
+func ExampleClient_PublishAll() {
+	server := stream()
+	defer server.Close()
+	c, err := client.New(client.Options{Servers: []string{server.URL}})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer c.Close()
+	stored, err := c.PublishAll(context.Background(), []client.Message{
+		{Topic: "readings", Data: []byte("20")},
+		{Topic: "readings", Data: []byte("21")},
+	})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Println(len(stored), "stored, the last at", stored[1].Offset)
+	// Output: 2 stored, the last at 2
+}
+
+func ExampleClient_Publisher() {
+	c, err := client.New(client.Options{Servers: []string{"http://127.0.0.1:7340"}})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer c.Close()
+	p := c.Publisher()
+	defer p.Close()
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			if _, err := p.Publish(context.Background(), client.Message{Topic: fmt.Sprint("users.", i), Data: []byte("hello")}); err != nil {
+				log.Print(err)
+			}
+		})
+	}
+	wg.Wait()
 }
