@@ -2,7 +2,9 @@ package client_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -10,6 +12,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 
 	"github.com/pushd/pushd/protocol"
 	"github.com/pushd/pushd/protocol/client"
@@ -143,8 +149,32 @@ func ExampleClient_PublishAll() {
 	// Output: 2 stored, the last at 2
 }
 
+// sockets answers publishes over WebSockets as a pushd would.
+func sockets(w http.ResponseWriter, r *http.Request) {
+	u := ws.HTTPUpgrader{Protocol: func(p string) bool { return p == protocol.SubprotocolJSON }}
+	conn, _, _, err := u.Upgrade(r, w)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	for {
+		frame, err := wsutil.ReadClientText(conn)
+		if err != nil {
+			return
+		}
+		for line := range bytes.SplitSeq(frame, []byte{'\n'}) {
+			var c protocol.Command
+			if json.Unmarshal(line, &c) == nil && c.Publish != nil {
+				_ = wsutil.WriteServerText(conn, fmt.Appendf(nil, `{"id":%d,"published":{"topic":%q,"offset":1}}`, *c.ID, c.Publish.Topic))
+			}
+		}
+	}
+}
+
 func ExampleClient_Publisher() {
-	c, err := client.New(client.Options{Servers: []string{"http://127.0.0.1:7340"}})
+	server := httptest.NewServer(http.HandlerFunc(sockets))
+	defer server.Close()
+	c, err := client.New(client.Options{Servers: []string{server.URL}})
 	if err != nil {
 		log.Print(err)
 		return
@@ -152,13 +182,19 @@ func ExampleClient_Publisher() {
 	defer c.Close()
 	p := c.Publisher()
 	defer p.Close()
+	var stored atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			if _, err := p.Publish(context.Background(), client.Message{Topic: fmt.Sprint("users.", i), Data: []byte("hello")}); err != nil {
+			m := client.Message{Topic: fmt.Sprint("users.", i), Data: []byte("hello")}
+			if _, err := p.Publish(context.Background(), m); err != nil {
 				log.Print(err)
+				return
 			}
+			stored.Add(1)
 		})
 	}
 	wg.Wait()
+	fmt.Println(stored.Load(), "stored")
+	// Output: 100 stored
 }
