@@ -16,6 +16,9 @@ import (
 // enough for one that is just being started, too short to look like a hang.
 const search = 3 * time.Second
 
+// completeFlag stands behind what a shell wants completed.
+const completeFlag = "--generate-bash-completion"
+
 // clientFlags are what every command that talks to a server has.
 func clientFlags() []cli.Flag {
 	return []cli.Flag{
@@ -34,13 +37,13 @@ func newClient(c *cli.Context) (*client.Client, error) {
 	if file := c.String("token-file"); file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return nil, &usage{"--token-file: " + err.Error(), "pushd --help"}
+			return nil, &usage{"--token-file: " + err.Error(), helpFor(c)}
 		}
 		token = strings.TrimSpace(string(text))
 	}
 	cl, err := client.New(client.Options{Servers: strings.Split(c.String("server"), ","), Token: token, Search: search})
 	if err != nil {
-		return nil, &usage{"--server: " + err.Error(), "pushd --help"}
+		return nil, &usage{"--server: " + err.Error(), helpFor(c)}
 	}
 	return cl, nil
 }
@@ -54,6 +57,10 @@ func hoist(app *cli.App, args []string) []string {
 	}
 	out := []string{args[0]}
 	rest := args[1:]
+	var last []string
+	if n := len(rest) - 1; rest[n] == completeFlag {
+		rest, last = rest[:n], rest[n:] // it is known by its place
+	}
 	var flags, words []string
 	commands, scope := app.Commands, app.Commands
 	for i := 0; i < len(rest); i++ {
@@ -78,7 +85,7 @@ func hoist(app *cli.App, args []string) []string {
 			words = append(words, a)
 		}
 	}
-	return append(append(out, flags...), words...)
+	return slices.Concat(out, flags, words, last)
 }
 
 func find(commands []*cli.Command, name string) *cli.Command {
@@ -145,7 +152,7 @@ func noArguments(c *cli.Context, most int) error {
 	if c.Args().Len() <= most {
 		return nil
 	}
-	return &usage{fmt.Sprintf("%s does not know what to do with %q", c.Command.Name, c.Args().Get(most)), "pushd " + c.Command.Name + " --help"}
+	return &usage{fmt.Sprintf("%s does not know what to do with %q", c.Command.Name, c.Args().Get(most)), helpFor(c)}
 }
 
 // didYouMean names the nearest candidate, if one is near.

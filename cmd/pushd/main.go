@@ -58,7 +58,7 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
    pushd agent                               a node that keeps its data in ./pushd-data
    pushd agent join 10.0.0.1:7342            another node of the same cluster`,
 		Version: version(), Reader: in, Writer: out, ErrWriter: talk,
-		HideVersion: true, EnableBashCompletion: true, Suggest: true, DisableSliceFlagSeparator: true,
+		EnableBashCompletion: true, Suggest: true, DisableSliceFlagSeparator: true,
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 		OnUsageError:   usageError,
 		Action:         func(c *cli.Context) error { return topLevel(c) },
@@ -86,16 +86,24 @@ type usage struct{ reason, help string }
 func (u *usage) Error() string { return u.reason + "\nTry '" + u.help + "'." }
 
 func usageError(c *cli.Context, err error, _ bool) error {
-	help, scope := "pushd --help", c.App.Commands
-	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "pushd" {
-		help, scope = "pushd "+c.Command.Name+" --help", []*cli.Command{c.Command}
+	scope := c.App.Commands
+	if c.Command != nil && c.Command.Name != c.App.Name {
+		scope = []*cli.Command{c.Command}
 	}
 	reason := err.Error()
 	if name, ok := strings.CutPrefix(reason, "flag provided but not defined: "); ok {
 		name = dashed(strings.TrimLeft(name, "-"))
-		reason = "unknown flag " + name + didYouMean(name, flagNames(scope))
+		reason = "unknown flag " + name + didYouMean(name, append(flagNames(scope), "--help"))
 	}
-	return &usage{reason, help}
+	return &usage{reason, helpFor(c)}
+}
+
+// helpFor is the command line that explains the command.
+func helpFor(c *cli.Context) string {
+	if c.Command == nil || c.Command.HelpName == "" {
+		return "pushd --help"
+	}
+	return c.Command.HelpName + " --help"
 }
 
 // explain adds to an error what to do about it.
@@ -114,8 +122,8 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*node.ConfigError](err); ok {
 		return exitUsage
 	}
-	if exit, ok := errors.AsType[cli.ExitCoder](err); ok {
-		return exit.ExitCode()
+	if _, ok := errors.AsType[cli.ExitCoder](err); ok {
+		return exitUsage // the flag package's own: help on what is not there
 	}
 	switch protocol.CodeOf(err) {
 	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy:

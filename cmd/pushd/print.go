@@ -23,7 +23,7 @@ func newPrinter(c *cli.Context) (*printer, error) {
 	case "table", "json", "ndjson":
 		return &printer{c.App.Writer, format}, nil
 	}
-	return nil, &usage{fmt.Sprintf("--output: %q is not table, json or ndjson", format), "pushd " + c.Command.Name + " --help"}
+	return nil, &usage{fmt.Sprintf("--output: %q is not table, json or ndjson", format), helpFor(c)}
 }
 
 // list prints rows: whole is what json shows, rows what ndjson shows.
