@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,10 +10,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -307,5 +310,39 @@ func TestManyEventsAreCutIntoRequestsThatAServerTakes(t *testing.T) {
 	big := Message{Topic: "a", Data: make([]byte, 3<<20), ContentType: "text/plain"}
 	if results, err := c.PublishAll(context.Background(), []Message{big, big}); err != nil || len(results) != 2 || fmt.Sprint(sizes) != "[1 1]" {
 		t.Errorf("got %d results, %v, over requests of %d; want 2 over one each", len(results), err, sizes)
+	}
+}
+
+func TestIDsAreUUIDsThatSortByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+		last := ""
+		for range 100 {
+			id := newID()
+			if !form.MatchString(id) || id <= last {
+				t.Errorf("got %q behind %q, want a UUIDv7 that sorts behind it", id, last)
+			}
+			last = id
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+func BenchmarkNewID(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = newID()
+	}
+}
+
+func BenchmarkPublishCommand(b *testing.B) {
+	b.ReportAllocs()
+	m := Message{Topic: "orders.eu", Data: bytes.Repeat([]byte("x"), 256), ContentType: "text/plain"}
+	for b.Loop() {
+		one := m
+		if err := one.check(); err != nil {
+			b.Fatal(err)
+		}
+		_ = publishCommand(1, &one)
 	}
 }
