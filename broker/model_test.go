@@ -226,7 +226,9 @@ func (p *pair) cut(*rapid.T) {
 		if err != nil {
 			p.Fatal(err)
 		}
+		s.mu.Lock() // a cancelled question of another node may still read
 		s.segments = append(s.segments, next)
+		s.mu.Unlock()
 	}
 }
 
