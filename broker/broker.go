@@ -246,6 +246,26 @@ func (b *Broker) replicaNodes(id uint16) []string {
 	return nodes
 }
 
+// callLeader asks the node that leads a partition. The next replica is asked
+// only where one surely did nothing.
+func (b *Broker) callLeader(ctx context.Context, partition uint16, method uint8, req []byte) (answer []byte, err error) {
+	if b.peers == nil {
+		return nil, ErrNotLeader
+	}
+	err = ErrNotLeader
+	for _, node := range b.replicaNodes(partition) {
+		if answer, err = b.peers.Call(ctx, node, method, req); !nothingDone(err) {
+			return answer, err
+		}
+	}
+	return nil, err
+}
+
+// nothingDone says whether an error means that a request surely had no effect.
+func nothingDone(err error) bool {
+	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnreachable)
+}
+
 // trim applies retention until the broker closes.
 func (b *Broker) trim() {
 	tick := time.NewTicker(trimPeriod)

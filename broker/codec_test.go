@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"reflect"
 	"testing"
 
@@ -133,4 +134,16 @@ func BenchmarkPull(b *testing.B) {
 		s.Close()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/event")
+}
+
+func TestWhoStopsWaitingForAPositionLeavesNothingBehind(t *testing.T) {
+	p := newFixture(t, 1).logs[0].partition
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 10 {
+		p.reach(ctx, 1)
+	}
+	if len(p.awaited) != 0 {
+		t.Errorf("got %d that still wait, want none", len(p.awaited))
+	}
 }

@@ -191,12 +191,7 @@ func (s *Subscription) Settle(ctx context.Context) error {
 	s.mu.Unlock()
 	for _, l := range lanes {
 		if p := s.broker.local(l.partition); p != nil {
-			if reached := p.await(max(s.broker.floors.get(l.partition), l.position)); reached != nil {
-				select {
-				case <-reached:
-				case <-ctx.Done():
-				}
-			}
+			p.reach(ctx, max(s.broker.floors.get(l.partition), l.position))
 			continue
 		}
 		s.settleRemote(ctx, l)

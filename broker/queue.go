@@ -141,7 +141,7 @@ func (q *queue) send(batch []*pending) {
 			q.answer(batch, results)
 			return
 		}
-		surely := errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnreachable)
+		surely := nothingDone(err)
 		unknown = unknown || !surely
 		if ctx.Err() != nil || final(err) {
 			q.refuse(batch, q.refusal(err, unknown))
@@ -216,25 +216,16 @@ func (b *Broker) propose(ctx context.Context, partition uint16, batch []*pending
 		}
 		return here.submit(ctx, proposals)
 	}
-	if b.peers == nil {
-		return nil, ErrNotLeader
-	}
 	req := appendUvarint(nil, uint64(partition))
 	req = appendUvarint(req, uint64(len(batch)))
 	for _, p := range batch {
 		req = appendProposal(req, &p.proposal)
 	}
-	var err error = ErrNotLeader
-	for _, node := range b.replicaNodes(partition) {
-		var answer []byte
-		if answer, err = b.peers.Call(ctx, node, MethodPublish, req); err == nil {
-			return decodeStored(answer, len(batch))
-		}
-		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnreachable) {
-			return nil, err
-		}
+	answer, err := b.callLeader(ctx, partition, MethodPublish, req)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return decodeStored(answer, len(batch))
 }
 
 // servePublish stores another node's batch, if this one leads.

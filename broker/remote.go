@@ -218,16 +218,12 @@ func (b *Broker) proxy(q question) (*Subscription, *lane, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: q.seen}
+	s := newReader(b, selectors)
+	s.seen = q.seen
 	l := &lane{partition: q.partition, position: q.position}
 	s.lanes = []*lane{l}
-	for i, sel := range selectors {
+	for i := range selectors {
 		l.members = append(l.members, i)
-		if sel.Pattern() {
-			s.patterns = append(s.patterns, i)
-		} else {
-			s.exact[sel.String()] = i
-		}
 	}
 	return s, l, nil
 }

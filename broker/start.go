@@ -16,14 +16,8 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 	if len(catalog.Partitions) == 0 {
 		return nil, errNotJoined()
 	}
-	s := &Subscription{broker: b, options: o, selectors: selectors, exact: map[string]int{}, salt: catalog.Salt(), seen: make([]uint64, len(selectors))}
-	for i, sel := range selectors {
-		if sel.Pattern() {
-			s.patterns = append(s.patterns, i)
-		} else {
-			s.exact[sel.String()] = i
-		}
-	}
+	s := newReader(b, selectors)
+	s.options, s.salt = o, catalog.Salt()
 	s.mark()
 	if start.Kind == protocol.StartUnset {
 		start.Kind = o.Default
@@ -37,6 +31,19 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 	s.told = s.cursor()
 	b.remember(s)
 	return s, nil
+}
+
+// newReader is a reader of selectors, without lanes.
+func newReader(b *Broker, selectors []protocol.Selector) *Subscription {
+	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: make([]uint64, len(selectors))}
+	for i, sel := range selectors {
+		if sel.Pattern() {
+			s.patterns = append(s.patterns, i)
+		} else {
+			s.exact[sel.String()] = i
+		}
+	}
+	return s
 }
 
 // begin makes the lanes.

@@ -97,12 +97,7 @@ func (b *Broker) topicsOf(ctx context.Context, q topicsQuery) ([]protocol.TopicI
 func (p *Partition) awaitFloor(ctx context.Context, floor uint64) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	if reached := p.await(floor); reached != nil {
-		select {
-		case <-reached:
-		case <-ctx.Done():
-		}
-	}
+	p.reach(ctx, floor)
 }
 
 func (b *Broker) askTopics(ctx context.Context, id uint16, q topicsQuery) ([]protocol.TopicInfo, error) {
@@ -177,7 +172,7 @@ func (b *Broker) deleteAt(ctx context.Context, id uint16, topic string) error {
 		if !errors.Is(err, ErrNotLeader) {
 			return err
 		}
-		if err = b.deleteElsewhere(ctx, id, topic); !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnreachable) {
+		if err = b.deleteElsewhere(ctx, id, topic); !nothingDone(err) {
 			return err
 		}
 		if pause(ctx, retryPause); ctx.Err() != nil {
@@ -202,18 +197,10 @@ func (b *Broker) deleteHere(ctx context.Context, id uint16, topic string) error 
 }
 
 func (b *Broker) deleteElsewhere(ctx context.Context, id uint16, topic string) error {
-	if b.peers == nil {
-		return ErrNotLeader
-	}
 	req, err := json.Marshal(topicsQuery{Partitions: []uint16{id}, Name: topic, Delete: true})
 	if err != nil {
 		return protocol.Internal.Errorf("delete a topic: %v", err)
 	}
-	err = ErrNotLeader
-	for _, node := range b.replicaNodes(id) {
-		if _, err = b.peers.Call(ctx, node, MethodTopics, req); err == nil || !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnreachable) {
-			return err
-		}
-	}
+	_, err = b.callLeader(ctx, id, MethodTopics, req)
 	return err
 }

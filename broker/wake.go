@@ -1,5 +1,10 @@
 package broker
 
+import (
+	"context"
+	"slices"
+)
+
 // wakeList collects readers under a partition's lock, to be woken outside it:
 // a wake function may call Pull.
 type wakeList struct {
@@ -73,9 +78,25 @@ type awaited struct {
 	reached  chan struct{}
 }
 
+// reach waits until the replica has a position, or ctx ends; then it leaves
+// nothing behind.
+func (p *Partition) reach(ctx context.Context, position uint64) {
+	reached := p.await(position)
+	if reached == nil {
+		return
+	}
+	select {
+	case <-reached:
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.awaited = slices.DeleteFunc(p.awaited, func(a awaited) bool { return a.reached == reached })
+	}
+}
+
 // await returns a channel that is closed once the replica has a position; nil
 // if it has already.
-func (p *Partition) await(position uint64) <-chan struct{} {
+func (p *Partition) await(position uint64) chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.position >= position {

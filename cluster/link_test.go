@@ -74,7 +74,7 @@ func TestARefusalArrivesWithItsCode(t *testing.T) {
 	p.b.Handle(3, func(context.Context, string, []byte) ([]byte, error) { return make([]byte, maxFrameBytes), nil })
 	for method, want := range map[uint8]RemoteError{
 		1: {"not_leader", "ask n2"}, 2: {codeInternal, "oops"},
-		3: {codeTooLarge, "an answer of 16777216 bytes, at most 16777207"}, 9: {codeNoMethod, "method 9 is not known to this node"},
+		3: {CodeTooLarge, "an answer of 16777216 bytes, at most 16777207"}, 9: {CodeNoMethod, "method 9 is not known to this node"},
 	} {
 		_, err := p.a.Call(t.Context(), "b", method, nil)
 		if got, ok := errors.AsType[*RemoteError](err); !ok || *got != want {

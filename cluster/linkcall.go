@@ -10,11 +10,15 @@ import (
 	"time"
 )
 
+// Codes that the link itself refuses with, for callers who act on them.
+const (
+	CodeNoMethod = "no_method" // not handled here, or not yet: the node is starting
+	CodeTooLarge = "too_large"
+)
+
 const (
 	codeInternal   = "internal"
 	codeBadRequest = "bad_request"
-	codeNoMethod   = "no_method" // not handled here, or not yet: the node is starting
-	codeTooLarge   = "too_large"
 	codeOverloaded = "overloaded"
 )
 
@@ -336,11 +340,11 @@ func (l *Link) reply(w *writer, id uint64, status byte, body []byte) {
 func (l *Link) answer(ctx context.Context, method uint8, from string, req []byte) (status byte, body []byte) {
 	h := l.handler(method)
 	if h == nil {
-		return statusFailed, appendRefusal(nil, &RemoteError{codeNoMethod, fmt.Sprintf("method %d is not known to this node", method)})
+		return statusFailed, appendRefusal(nil, &RemoteError{CodeNoMethod, fmt.Sprintf("method %d is not known to this node", method)})
 	}
 	body, err := h(ctx, from, req)
 	if err == nil && len(body) > maxFrameBytes-callHead {
-		err = &RemoteError{codeTooLarge, fmt.Sprintf("an answer of %d bytes, at most %d", len(body), maxFrameBytes-callHead)}
+		err = &RemoteError{CodeTooLarge, fmt.Sprintf("an answer of %d bytes, at most %d", len(body), maxFrameBytes-callHead)}
 	}
 	if err != nil {
 		return statusFailed, appendRefusal(nil, refusalOf(err))

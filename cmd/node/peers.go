@@ -53,23 +53,20 @@ func fromLink(err error) error {
 	}
 	if remote, ok := errors.AsType[*cluster.RemoteError](err); ok {
 		// A node that is just starting does not handle the method yet: surely nothing was done.
-		if remote.Code == codeNotLeader || remote.Code == codeNoMethod {
+		if remote.Code == codeNotLeader || remote.Code == cluster.CodeNoMethod {
 			return fmt.Errorf("%w: %s", broker.ErrNotLeader, remote.Text)
 		}
-		if remote.Code == codeTooLarge {
-			remote.Code = string(protocol.PayloadTooLarge)
+		code := protocol.Code(remote.Code)
+		if remote.Code == cluster.CodeTooLarge {
+			code = protocol.PayloadTooLarge
 		}
-		return protocol.Code(remote.Code).Errorf("%s", remote.Text)
+		return code.Errorf("%s", remote.Text)
 	}
 	return err
 }
 
-// Codes of the link that are none of the protocol's.
-const (
-	codeNotLeader = "not_leader"
-	codeTooLarge  = "too_large"
-	codeNoMethod  = "no_method"
-)
+// codeNotLeader is broker.ErrNotLeader on the link.
+const codeNotLeader = "not_leader"
 
 // toLink lets the caller at the other node tell our errors apart.
 func toLink(err error) error {
