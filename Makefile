@@ -1,6 +1,6 @@
 # make run    a throw-away node with console         make test   every gate and test
-# make bench  the figures of the README              make fuzz   each decoder for FUZZTIME
-# make chaos  faults against real processes, long
+# make bench  the figures of the README, and pushd   make fuzz   each decoder for FUZZTIME
+#             beside JetStream; PUSHD_BENCH=long     make chaos  faults against real processes, long
 
 GO       ?= go
 FUZZTIME ?= 30s
@@ -22,9 +22,11 @@ vet:
 	@test -z "$$($(GO) fix -diff ./...)" || { echo "go fix would change:"; $(GO) fix -diff ./...; exit 1; }
 	$(GO) tool staticcheck ./...
 	@test -z "$$($(GO) tool deadcode -test ./...)" || { echo "dead code:"; $(GO) tool deadcode -test ./...; exit 1; }
+	cd integration/peers && $(GO) vet ./...
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 10s -timeout 60m ./integration
+	cd integration/peers && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m .
 
 fuzz:
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/{f[n++]=$$1} /^ok/{for(i=0;i<n;i++)print $$2,f[i];n=0}' | \
