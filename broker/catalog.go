@@ -15,10 +15,14 @@ type Catalog struct {
 	Partitions [][]string
 	Nodes      map[string]CatalogNode // by id
 	Policies   []protocol.Policy      // most specific first
+	Removed    []string               `json:",omitempty"` // ids that never come back, oldest first
 }
 
 // CatalogNode is a registered node.
-type CatalogNode struct{ Name, Zone, Role string }
+type CatalogNode struct {
+	Name, Zone, Role string
+	Leaving          bool `json:",omitempty"` // its replicas are to go elsewhere, and then it is removed
+}
 
 // Salt binds cursors to the cluster.
 func (c *Catalog) Salt() uint32 { return crc32.ChecksumIEEE([]byte(c.ClusterID)) }

@@ -36,5 +36,6 @@ const (
 	maxTopicsPage = 1000
 	maxPolicies   = 10_000
 	maxNodes      = 10_000
+	maxRemoved    = 1024 // nodes remembered not to come back
 	maxNameBytes  = 255
 )

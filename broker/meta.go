@@ -48,7 +48,11 @@ type CreateCluster struct {
 // refused.
 type PutNode struct{ ID, Name, Zone, Role string }
 
-// RemoveNode forgets a node.
+// LeaveNode says that a node is to give its replicas away, and then to go.
+type LeaveNode struct{ ID string }
+
+// RemoveNode forgets a node that holds no replicas, for good: its id never comes
+// back.
 type RemoveNode struct{ ID string }
 
 // SetReplicas says which nodes ought to hold a partition; the first is to lead.
@@ -67,6 +71,7 @@ type DeletePolicy struct{ Pattern string }
 type metaEntry struct {
 	Create       *CreateCluster `json:"create,omitempty"`
 	PutNode      *PutNode       `json:"put_node,omitempty"`
+	LeaveNode    *LeaveNode     `json:"leave_node,omitempty"`
 	RemoveNode   *RemoveNode    `json:"remove_node,omitempty"`
 	SetReplicas  *SetReplicas   `json:"set_replicas,omitempty"`
 	PutPolicy    *PutPolicy     `json:"put_policy,omitempty"`
@@ -75,6 +80,7 @@ type metaEntry struct {
 
 func (c CreateCluster) Encode() []byte { return encodeMeta(metaEntry{Create: &c}) }
 func (c PutNode) Encode() []byte       { return encodeMeta(metaEntry{PutNode: &c}) }
+func (c LeaveNode) Encode() []byte     { return encodeMeta(metaEntry{LeaveNode: &c}) }
 func (c RemoveNode) Encode() []byte    { return encodeMeta(metaEntry{RemoveNode: &c}) }
 func (c SetReplicas) Encode() []byte   { return encodeMeta(metaEntry{SetReplicas: &c}) }
 func (c PutPolicy) Encode() []byte     { return encodeMeta(metaEntry{PutPolicy: &c}) }
@@ -114,7 +120,9 @@ func (m *Meta) set(c *Catalog) {
 }
 
 func (c *Catalog) clone() *Catalog {
-	return &Catalog{c.ClusterID, slices.Clone(c.Partitions), maps.Clone(c.Nodes), c.Policies}
+	copied := *c
+	copied.Partitions, copied.Nodes = slices.Clone(c.Partitions), maps.Clone(c.Nodes)
+	return &copied
 }
 
 func (c *Catalog) apply(e metaEntry) error {
@@ -124,7 +132,9 @@ func (c *Catalog) apply(e metaEntry) error {
 	case e.PutNode != nil:
 		return c.putNode(*e.PutNode)
 	case e.RemoveNode != nil:
-		delete(c.Nodes, e.RemoveNode.ID)
+		return c.removeNode(e.RemoveNode.ID)
+	case e.LeaveNode != nil:
+		return c.leaveNode(e.LeaveNode.ID)
 	case e.SetReplicas != nil:
 		if int(e.SetReplicas.Partition) >= len(c.Partitions) || len(e.SetReplicas.Replicas) == 0 {
 			return fmt.Errorf("partition %d can't have the replicas %v", e.SetReplicas.Partition, e.SetReplicas.Replicas)
@@ -160,10 +170,39 @@ func (c *Catalog) putNode(n PutNode) error {
 			return fmt.Errorf("the node name %s is taken by node %s", n.Name, id)
 		}
 	}
-	if len(c.Nodes) >= maxNodes {
+	before, known := c.Nodes[n.ID]
+	switch {
+	case slices.Contains(c.Removed, n.ID):
+		return fmt.Errorf("node %s was removed for good", n.ID)
+	case !known && len(c.Nodes) >= maxNodes:
 		return fmt.Errorf("there are %d nodes, more are not possible", maxNodes)
 	}
-	c.Nodes[n.ID] = CatalogNode{n.Name, n.Zone, n.Role}
+	c.Nodes[n.ID] = CatalogNode{n.Name, n.Zone, n.Role, before.Leaving}
+	return nil
+}
+
+func (c *Catalog) leaveNode(id string) error {
+	n, ok := c.Nodes[id]
+	if !ok {
+		return fmt.Errorf("there is no node %s", id)
+	}
+	n.Leaving = true
+	c.Nodes[id] = n
+	return nil
+}
+
+func (c *Catalog) removeNode(id string) error {
+	for p, replicas := range c.Partitions {
+		if slices.Contains(replicas, id) {
+			return fmt.Errorf("node %s still has a replica of partition %d", id, p)
+		}
+	}
+	if _, ok := c.Nodes[id]; !ok {
+		return nil
+	}
+	delete(c.Nodes, id)
+	removed := c.Removed[max(0, len(c.Removed)+1-maxRemoved):]
+	c.Removed = append(slices.Clone(removed), id)
 	return nil
 }
 

@@ -88,11 +88,14 @@ func (b *Broker) topicsOf(ctx context.Context, q topicsQuery) ([]protocol.TopicI
 		all = append(all, remote...)
 	}
 	for i := range all {
-		all[i].Readers = b.live.of(all[i].Topic)
+		all[i].Readers = b.Readers(all[i].Topic)
 	}
 	slices.SortFunc(all, func(a, c protocol.TopicInfo) int { return cmp.Compare(a.Topic, c.Topic) })
 	return all, nil
 }
+
+// Readers is how many readers here follow a topic.
+func (b *Broker) Readers(topic string) int { return b.live.of(topic) }
 
 func (p *Partition) awaitFloor(ctx context.Context, floor uint64) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)

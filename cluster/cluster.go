@@ -132,18 +132,6 @@ func (c *Cluster) Self() Node {
 // ClusterID is the cluster's id, "" while it is unknown.
 func (c *Cluster) ClusterID() string { return c.Self().ClusterID }
 
-// SetClusterID gives this node the id of the cluster that it founds, of at most
-// 64 bytes.
-func (c *Cluster) SetClusterID(id string) {
-	if len(id) > maxClusterIDBytes {
-		panic(fmt.Sprintf("cluster: a cluster id of %d bytes, at most %d", len(id), maxClusterIDBytes))
-	}
-	c.mu.Lock()
-	c.self.ClusterID = id
-	c.mu.Unlock()
-	c.announce(noWait)
-}
-
 // SetDraining tells the others whether this node is about to stop.
 func (c *Cluster) SetDraining(draining bool) {
 	state := StateAlive
@@ -232,9 +220,12 @@ func (c *Cluster) WaitJoined(ctx context.Context) error {
 	}
 }
 
-// Leave tells the others that this node goes on purpose, before it goes:
+// Leave tells the others that this node stops on purpose, before it does:
 // memberlist's callbacks can't tell a leave from a crash. Close comes after.
 func (c *Cluster) Leave(ctx context.Context) error {
+	if !c.hasOthers() {
+		return nil
+	}
 	c.setState(StateLeft, leaveTimeout)
 	timeout := leaveTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -244,6 +235,18 @@ func (c *Cluster) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	return nil
+}
+
+// hasOthers says whether there is anybody to tell something.
+func (c *Cluster) hasOthers() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.nodes {
+		if n.State.Alive() {
+			return true
+		}
+	}
+	return false
 }
 
 // Close ends gossip without a word.

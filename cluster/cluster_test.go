@@ -244,7 +244,10 @@ func TestANodeThatTurnsOutToBeOfAnotherClusterIsDropped(t *testing.T) {
 			w.Fatal(err)
 		}
 		w.within(5*time.Second, "both in c", func() bool { return allAlive([]*Cluster{first, second}) })
-		second.SetClusterID("other")
+		second.mu.Lock()
+		second.self.ClusterID = "other" // as if it had met that cluster first
+		second.mu.Unlock()
+		second.announce(noWait)
 		w.within(15*time.Second, "n2 dropped by n1", func() bool { return len(first.Nodes()) == 1 })
 	})
 }

@@ -79,7 +79,7 @@ func TestADeadMembersNameIsKeptForItsID(t *testing.T) {
 	})
 }
 
-func TestALeftMembersNameIsFree(t *testing.T) {
+func TestANameIsFreeOnceItsOwnerHasLeftAndIsForgotten(t *testing.T) {
 	inWorld(t, func(w *world) {
 		all := w.cluster(3)
 		if err := all[2].Leave(w.Context()); err != nil {
@@ -89,6 +89,13 @@ func TestALeftMembersNameIsFree(t *testing.T) {
 		time.Sleep(time.Second)
 		o := w.options(9)
 		o.Name = "n3"
+		if _, err := w.start(9, o); !errors.Is(err, ErrNameTaken) {
+			w.Errorf("got %v, want ErrNameTaken: n3 has only stopped", err)
+		}
+		for _, member := range all[:2] {
+			member.Forget("id-03")
+			member.Forget("id-01") // lives: that changes nothing
+		}
 		c, err := w.start(9, o)
 		if err != nil {
 			w.Fatalf("got %v, want n3 anew", err)

@@ -18,7 +18,8 @@
 //   - Two clusters never mix: a node that belongs to one refuses another's
 //     gossip and its peer connections, and says so in words. A node that belongs
 //     to none adopts the first that it meets.
-//   - A node name is held by one node, for 72 h after its death too. The
+//   - A node name is held by one node, for 72 h after it died or stopped too,
+//     unless it is forgotten ([Cluster.Forget]). The
 //     newcomer stops with [ErrNameTaken], the other one stays, whatever their
 //     clocks say.
 //   - A node id is used by one process. The newcomer stops with [ErrTwice]; a

@@ -186,7 +186,7 @@ func (c *Cluster) admit(n Node) error {
 // checkName stops this node if the other one, alive or dead, had its name before.
 func (c *Cluster) checkName(n Node) error {
 	self := c.Self()
-	if n.Name != self.Name || n.ID == self.ID || n.State == StateLeft {
+	if n.Name != self.Name || n.ID == self.ID {
 		return nil
 	}
 	if !c.newcomer(n) {
@@ -194,7 +194,7 @@ func (c *Cluster) checkName(n Node) error {
 		return nil
 	}
 	text := "node name %s is already taken by the node at %s; start this one with another --node-name"
-	if n.State == StateDead {
+	if !n.State.Alive() {
 		text = "node name %s belongs to a member that is down, last seen at %s; start that one from its own --data-dir, or this one with another --node-name"
 	}
 	err := taken{fmt.Sprintf(text, n.Name, n.GossipAddr)}

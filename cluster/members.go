@@ -75,8 +75,17 @@ func (c *Cluster) down(n Node, at time.Time) {
 	if n.ClusterID != c.self.ClusterID || c.nameHeld(n.Name) || len(c.died) >= maxKnown {
 		return
 	}
+	n.Gone = at
 	c.nodes[n.ID] = n
 	c.died[n.ID] = at
+}
+
+// Forget frees the name of a node that is gone and will not come back. Others
+// may still tell of it, so it is to be called again until they have forgotten it.
+func (c *Cluster) Forget(id string) {
+	if n, ok := c.Node(id); ok && !n.State.Alive() {
+		c.forget(id)
+	}
 }
 
 // nameIsFree refuses a node whose name another one, alive or dead, had before.
@@ -96,7 +105,7 @@ func (c *Cluster) nameIsFree(n Node) error {
 
 // holds says whether one node has the other's name, and had it first.
 func holds(one, other Node) bool {
-	return one.Name == other.Name && one.ID != other.ID && one.State != StateLeft && one.before(&other)
+	return one.Name == other.Name && one.ID != other.ID && one.before(&other)
 }
 
 func (c *Cluster) nameHeld(name string) bool {
@@ -104,7 +113,7 @@ func (c *Cluster) nameHeld(name string) bool {
 		return true
 	}
 	for _, n := range c.nodes {
-		if n.Name == name && n.State != StateLeft {
+		if n.Name == name {
 			return true
 		}
 	}
@@ -122,8 +131,7 @@ func (c *Cluster) forgetOld(now time.Time) {
 	}
 }
 
-// forget drops a node that joined before it had adopted a cluster, and then
-// adopted another one.
+// forget drops a node, as if it had never been seen.
 func (c *Cluster) forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 // State is what gossip thinks of a node.
 type State string
 
-// The states of a node. memberlist tells nobody whom it suspects, so that
+// The states of a node. One that left has stopped on purpose, and may come back
+// unless its cluster has removed it. memberlist tells nobody whom it suspects, so that
 // StateSuspect is never seen here; it is for what others make of silence.
 const (
 	StateAlive    State = "alive"
@@ -31,6 +32,7 @@ type Node struct {
 	ClientAddr, PeerAddr string
 	GossipAddr           string // where memberlist reaches it
 	Started              time.Time
+	Gone                 time.Time // when it died or left, as far as is known; zero while it is alive
 
 	// settled says that it has been a member for a while, so that of two nodes
 	// with one name the other is the newcomer, whatever the clocks say.

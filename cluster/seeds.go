@@ -63,15 +63,12 @@ func saveKnown(path string, known map[string]string) error {
 	return os.Rename(path+".tmp", path)
 }
 
-// remember writes down where the others are, for the next start. Who left is
-// not looked for again.
+// remember writes down where the others are, for the next start.
 func (c *Cluster) remember() {
 	c.mu.Lock()
 	before := maps.Clone(c.known)
 	for id, n := range c.nodes {
-		if n.State == StateLeft {
-			delete(c.known, id)
-		} else if _, ok := c.known[id]; ok || len(c.known) < maxKnown {
+		if _, ok := c.known[id]; ok || len(c.known) < maxKnown {
 			c.known[id] = n.GossipAddr
 		}
 	}

@@ -27,9 +27,10 @@ type Topics interface {
 	DeleteTopic(ctx context.Context, name string) error
 }
 
-// Cluster tells how the cluster is.
+// Cluster tells how the cluster is, and changes it for an operator.
 type Cluster interface {
 	Status(ctx context.Context) protocol.ClusterStatus
+	Change(ctx context.Context, c protocol.ClusterChange) (protocol.ClusterChanged, error)
 }
 
 // Policies keeps what holds for the topics of a pattern. A pattern without a

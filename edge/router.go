@@ -28,6 +28,11 @@ func (s *Server) table() []route {
 		{path: "/livez", methods: on(http.MethodGet, s.livez)},
 		{path: "/readyz", methods: on(http.MethodGet, s.readyz)},
 		{path: "/v1/cluster", methods: on(http.MethodGet, s.clusterStatus)},
+		{path: "/v1/cluster/leave", methods: on(http.MethodPost, s.changeCluster(protocol.LeaveItself))},
+		{path: "/v1/cluster/rebalance", methods: on(http.MethodPost, s.changeCluster(protocol.Rebalance))},
+		{path: "/v1/cluster/nodes/{node}/remove", methods: on(http.MethodPost, s.changeCluster(protocol.RemoveNode))},
+		{path: "/v1/cluster/partitions/{partition}/transfer", methods: on(http.MethodPost, s.changeCluster(protocol.Transfer))},
+		{path: "/v1/cluster/partitions/{partition}/move", methods: on(http.MethodPost, s.changeCluster(protocol.Move))},
 		{path: "/v1/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publishBatch}},
 		{path: "/v1/policies", methods: on(http.MethodGet, s.listPolicies)},
 		{path: "/v1/policies/{pattern}", methods: map[string]handler{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -111,6 +112,34 @@ func (oneNode) Status(context.Context) protocol.ClusterStatus {
 	return protocol.ClusterStatus{ClusterID: "c1", Nodes: []protocol.NodeStatus{{Name: "n1", State: "alive"}}}
 }
 func (n oneNode) Ready() error { return n.err }
+
+func (oneNode) Change(_ context.Context, c protocol.ClusterChange) (protocol.ClusterChanged, error) {
+	if c.Node == "n9" {
+		return protocol.ClusterChanged{}, protocol.NoSuchNode.Errorf("there is no node n9")
+	}
+	return protocol.ClusterChanged{Detail: fmt.Sprintf("%+v", c)}, nil
+}
+
+func TestChangesOfTheClusterAreReadFromPathAndBody(t *testing.T) {
+	s := newSite(t, func(o *Options) { o.Cluster = oneNode{} })
+	for _, c := range []struct{ path, body, want string }{
+		{"leave", "", "{Kind:leave Node: Partition:0 From: To: Force:false}"},
+		{"rebalance", "{}", "{Kind:rebalance Node: Partition:0 From: To: Force:false}"},
+		{"nodes/n2/remove", `{"force":true}`, "{Kind:remove_node Node:n2 Partition:0 From: To: Force:true}"},
+		{"partitions/3/transfer", `{"to":"n2"}`, "{Kind:transfer Node: Partition:3 From: To:n2 Force:false}"},
+		{"partitions/0/move", `{"from":"n1","to":"n2"}`, "{Kind:move Node: Partition:0 From:n1 To:n2 Force:false}"},
+	} {
+		var changed protocol.ClusterChanged
+		s.do(http.MethodPost, "/v1/cluster/"+c.path, c.body).want(202).into(&changed)
+		if changed.Detail != c.want {
+			t.Errorf("%s: got %s, want %s", c.path, changed.Detail, c.want)
+		}
+	}
+	s.do(http.MethodPost, "/v1/cluster/nodes/n9/remove", "").wantProblem(protocol.NoSuchNode)
+	s.do(http.MethodPost, "/v1/cluster/partitions/3/transfer", "").wantProblem(protocol.BadRequest)
+	s.do(http.MethodPost, "/v1/cluster/partitions/x/move", "").wantProblem(protocol.BadRequest)
+	s.do(http.MethodPost, "/v1/cluster/leave", `{"when":"now"}`).wantProblem(protocol.BadJSON)
+}
 
 func TestHealthAndCluster(t *testing.T) {
 	s := newSite(t, func(o *Options) { o.Cluster, o.Health = oneNode{}, oneNode{errors.New("partition 3 has no leader")} })

@@ -59,7 +59,7 @@ type TopicInfo struct {
 	LastOffset  uint64  `json:"last_offset"`
 	Events      uint64  `json:"events"`
 	Bytes       uint64  `json:"bytes"`
-	Readers     int     `json:"readers"` // at the answering node
+	Readers     int     `json:"readers"` // at the nodes that answered in time
 	Policy      *Policy `json:"policy,omitempty"`
 }
 

@@ -30,6 +30,7 @@ const (
 	NoSuchRoute      Code = "no_such_route"      // 404: the path is not part of the API
 	NoSuchTopic      Code = "no_such_topic"      // 404
 	NoSuchPolicy     Code = "no_such_policy"     // 404
+	NoSuchNode       Code = "no_such_node"       // 404
 	MethodNotAllowed Code = "method_not_allowed" // 405
 	NotAcceptable    Code = "not_acceptable"     // 406
 	RequestTimeout   Code = "request_timeout"    // 408: the request took too long to arrive
@@ -56,7 +57,7 @@ func (c Code) Status() int {
 		return http.StatusUnauthorized
 	case Forbidden, OriginNotAllowed:
 		return http.StatusForbidden
-	case NoSuchRoute, NoSuchTopic, NoSuchPolicy:
+	case NoSuchRoute, NoSuchTopic, NoSuchPolicy, NoSuchNode:
 		return http.StatusNotFound
 	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed

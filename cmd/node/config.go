@@ -8,7 +8,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// roleEdge nodes serve clients and hold no replicas.
+const roleEdge = "edge"
 
 // Config is what one node is told. The zero value, completed by its defaults,
 // is a one-node cluster on loopback with its data in ./pushd-data.
@@ -24,6 +28,8 @@ type Config struct {
 	Zone       string   // replicas are spread over zones
 	Partitions int      // of a cluster that this node founds; 0 means 8
 	Replicas   int      // of each partition; 0 means 3
+
+	ReplaceAfter time.Duration // a node that is away for longer is replaced; 0 means 10 min
 
 	InsecureNoAuth  bool // serve clients beyond loopback without keys
 	InsecureCluster bool // talk to nodes beyond loopback without keys
@@ -43,6 +49,9 @@ func (c Config) withDefaults() Config {
 	c.PeerAddr = orElse(c.PeerAddr, localPort(7341+c.PortOffset))
 	c.GossipAddr = orElse(c.GossipAddr, localPort(7342+c.PortOffset))
 	c.Role = orElse(c.Role, "full")
+	if c.ReplaceAfter == 0 {
+		c.ReplaceAfter = defaultGrace
+	}
 	c.Version = orElse(c.Version, "dev")
 	if c.Partitions == 0 {
 		c.Partitions = defaultPartitions
@@ -73,7 +82,9 @@ func (c Config) Check() error {
 		return &ConfigError{"partitions", fmt.Sprintf("%d is not 1 to %d", c.Partitions, maxPartitions)}
 	case c.Replicas < 1 || c.Replicas > maxReplicas:
 		return &ConfigError{"replicas", fmt.Sprintf("%d is not 1 to %d", c.Replicas, maxReplicas)}
-	case c.Role != "full" && c.Role != "edge":
+	case c.ReplaceAfter < minGrace:
+		return &ConfigError{"replace-after", fmt.Sprintf("%v is below %v, which a restart may take", c.ReplaceAfter, minGrace)}
+	case c.Role != "full" && c.Role != roleEdge:
 		return &ConfigError{"role", fmt.Sprintf("%q is not full or edge", c.Role)}
 	case !validName(c.NodeName):
 		return &ConfigError{"node-name", fmt.Sprintf("%q is not 1 to %d of A-Z a-z 0-9 . _ -", c.NodeName, maxNameBytes)}

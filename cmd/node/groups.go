@@ -25,7 +25,8 @@ type replica struct {
 	self string
 	// current says that the replica has had all that its leader had at some time after it was opened: before, what
 	// it holds may be hours old, and readers are served from another node.
-	current atomic.Bool
+	current  atomic.Bool
+	releases releases
 }
 
 // groups are the open partition groups of this node, by partition.

@@ -23,10 +23,11 @@ const (
 // under the id of a full one.
 type identity struct {
 	Format    int    `json:"format"`
-	NodeID    string `json:"node_id"`    // UUID; the Raft server id
-	ClusterID string `json:"cluster_id"` // "" until the node has joined one
-	Founder   bool   `json:"founder"`    // this node made the cluster
-	Founded   bool   `json:"founded"`    // and its groups exist: never bootstrap them again
+	NodeID    string `json:"node_id"`        // UUID; the Raft server id
+	ClusterID string `json:"cluster_id"`     // "" until the node has joined one
+	Founder   bool   `json:"founder"`        // this node made the cluster
+	Founded   bool   `json:"founded"`        // and its groups exist: never bootstrap them again
+	Left      bool   `json:"left,omitempty"` // the cluster has removed this node for good
 }
 
 // home is an open data directory, locked against other processes.
@@ -69,6 +70,9 @@ func (h *home) load(join bool) error {
 	}
 	if h.Format != identityFormat {
 		return fmt.Errorf("%s has format %d, this pushd knows format %d; use the pushd that wrote it", h.dir, h.Format, identityFormat)
+	}
+	if h.Left {
+		return fmt.Errorf("the node of %s was removed from cluster %s for good; move that directory away, or choose another --data-dir, and join as a new node", h.dir, h.ClusterID)
 	}
 	return nil
 }

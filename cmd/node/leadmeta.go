@@ -2,32 +2,33 @@ package node
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"time"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/cluster"
-	"github.com/pushd/pushd/protocol"
+	"github.com/pushd/pushd/raftstore"
 )
 
 // leadMeta is what the meta group's leader does for the whole cluster: found
 // it, register who gossips, give the catalog's own group its replicas, and
 // place the partitions'. What partitions' leaders do about it is theirs.
 func (n *Node) leadMeta(ctx context.Context) {
-	catalog := n.meta.Catalog()
-	if catalog.ClusterID == "" {
+	if n.meta.Catalog().ClusterID == "" {
 		n.found(ctx)
 		return
 	}
 	known := n.gossip.Nodes()
-	for _, peer := range known {
-		if entry, ok := catalog.Nodes[peer.ID]; peer.State.Alive() && (!ok || entry.Name != peer.Name) {
-			n.propose(ctx, "register node", broker.PutNode{ID: peer.ID, Name: peer.Name, Zone: peer.Zone, Role: peer.Role})
-		}
+	n.register(ctx, known)
+	catalog := n.meta.Catalog()
+	gone := n.gone(catalog)
+	n.noteGone(catalog, gone)
+	n.place(ctx, gone)
+	if gone[n.home.NodeID] && n.handMetaOver(ctx, gone) {
+		return
 	}
-	n.converge(ctx, n.metaGroup, n.metaMembers(known), metaVoters)
-	n.place(ctx, catalog, known)
+	n.finishLeaving(ctx)
+	members, voters := n.metaMembers(n.meta.Catalog(), known, gone)
+	n.converge(ctx, membership{group: n.metaGroup, want: members, voters: voters})
 }
 
 // found makes the catalog of a new cluster.
@@ -41,82 +42,190 @@ func (n *Node) found(ctx context.Context) {
 	})
 }
 
-// metaMembers are all nodes that live, since each needs the catalog; those that
-// vote already come first, so that votes do not wander.
-func (n *Node) metaMembers(known []cluster.Node) []string {
-	votes := map[string]bool{}
-	for _, r := range n.metaGroup.Replicas() {
-		votes[r.NodeID] = r.Voter
-	}
-	var voters, others []string
+// register writes who gossips into the catalog, and sends away who was removed.
+func (n *Node) register(ctx context.Context, known []cluster.Node) {
+	catalog := n.meta.Catalog()
 	for _, peer := range known {
+		entry, ok := catalog.Nodes[peer.ID]
 		switch {
-		case votes[peer.ID]:
-			voters = append(voters, peer.ID)
-		case peer.State.Alive():
-			others = append(others, peer.ID)
+		case !peer.State.Alive():
+		case slices.Contains(catalog.Removed, peer.ID):
+			n.sendAway(ctx, peer.ID)
+		case !ok || entry.Name != peer.Name || entry.Zone != peer.Zone || entry.Role != peer.Role:
+			n.propose(ctx, "register node "+peer.Name, broker.PutNode{ID: peer.ID, Name: peer.Name, Zone: peer.Zone, Role: peer.Role})
 		}
 	}
-	slices.Sort(others)
-	return append(voters, others...)
+}
+
+// metaMembers are all nodes that live or will be back, since each needs the
+// catalog, and how many of the first are to vote. Those that vote already come
+// first, so that votes do not wander; then votes are spread over zones.
+func (n *Node) metaMembers(catalog *broker.Catalog, known []cluster.Node, gone map[string]bool) (members []string, voters int) {
+	var voting, full, others []cluster.Node
+	votes, have := votesOf(n.metaGroup)
+	for _, peer := range known {
+		_, registered := catalog.Nodes[peer.ID]
+		switch {
+		case !registered || gone[peer.ID] && !peer.State.Alive():
+		case votes[peer.ID] && !gone[peer.ID]:
+			voting = append(voting, peer)
+		case peer.Role == roleEdge || gone[peer.ID] || !peer.State.Alive():
+			if peer.State.Alive() || have[peer.ID] {
+				others = append(others, peer)
+			}
+		default:
+			full = append(full, peer)
+		}
+	}
+	voters = metaVotes(len(voting) + len(full))
+	for len(full) > 0 && len(voting) < voters {
+		at := nextZone(voting, full)
+		voting = append(voting, full[at])
+		full = slices.Delete(full, at, at+1)
+	}
+	for _, peer := range slices.Concat(voting, full, others) {
+		members = append(members, peer.ID)
+	}
+	return members, voters
+}
+
+// metaVotes is how many of so many nodes vote: an even number above two bears no
+// more deaths than one fewer.
+func metaVotes(nodes int) int {
+	switch {
+	case nodes <= 2:
+		return nodes
+	case nodes < metaVoters:
+		return 3
+	}
+	return metaVoters
+}
+
+// nextZone is the candidate whose zone has fewest of the nodes.
+func nextZone(nodes, candidates []cluster.Node) (best int) {
+	inZone := map[string]int{}
+	for _, peer := range nodes {
+		inZone[peer.Zone]++
+	}
+	for i, peer := range candidates {
+		if inZone[peer.Zone] < inZone[candidates[best].Zone] {
+			best = i
+		}
+	}
+	return best
+}
+
+// votesOf tells the voters, and all replicas, of a group.
+func votesOf(g *raftstore.Group) (votes, have map[string]bool) {
+	votes, have = map[string]bool{}, map[string]bool{}
+	for _, r := range g.Replicas() {
+		votes[r.NodeID], have[r.NodeID] = r.Voter, true
+	}
+	return votes, have
 }
 
 // place writes the replicas that partitions ought to have into the catalog.
-func (n *Node) place(ctx context.Context, catalog *broker.Catalog, known []cluster.Node) {
-	var nodes []cluster.Candidate
-	for _, peer := range known {
-		if _, registered := catalog.Nodes[peer.ID]; registered {
-			nodes = append(nodes, cluster.Candidate{
-				ID: peer.ID, Zone: peer.Zone, Role: peer.Role,
-				Alive: peer.State.Alive(), Draining: peer.State == cluster.StateDraining,
-			})
+func (n *Node) place(ctx context.Context, gone map[string]bool) {
+	if !n.beginPlacing(ctx) {
+		return
+	}
+	defer n.endPlacing()
+	catalog := n.meta.Catalog()
+	nodes, parts, gone := n.view(catalog, gone)
+	var reports []report
+	for _, part := range cluster.Place(nodes, parts, gone, n.cfg.Replicas) {
+		if len(part.Replicas) < len(catalog.Partitions[part.ID]) {
+			if reports == nil {
+				reports = n.reports(ctx)
+			}
+			if !allVote(reports, part) {
+				continue // who is to go is still needed, if only to be named
+			}
 		}
-	}
-	parts := make([]cluster.PartitionView, len(catalog.Partitions))
-	for i, replicas := range catalog.Partitions {
-		parts[i] = cluster.PartitionView{ID: uint16(i), Replicas: replicas}
-	}
-	for _, part := range cluster.Place(nodes, parts, nil, n.cfg.Replicas) {
 		n.propose(ctx, "place partition", broker.SetReplicas{Partition: part.ID, Replicas: part.Replicas})
 	}
 }
 
-// propose changes the catalog. A failure is logged and left to the next pass.
-func (n *Node) propose(ctx context.Context, what string, command broker.MetaCommand) {
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	defer cancel()
-	if err := n.proposeHere(ctx, command.Encode()); err != nil {
-		n.log.Warn("catalog change was refused", "what", what, "err", err)
+// view is the catalog as placement sees it. Who serves clients only is treated
+// like one that is gone: replicas from before it had that role go elsewhere.
+func (n *Node) view(catalog *broker.Catalog, gone map[string]bool) (nodes []cluster.Candidate, parts []cluster.PartitionView, unfit map[string]bool) {
+	unfit = map[string]bool{}
+	for id, entry := range catalog.Nodes {
+		peer, _ := n.gossip.Node(id)
+		unfit[id] = gone[id] || entry.Role == roleEdge
+		nodes = append(nodes, cluster.Candidate{
+			ID: id, Zone: entry.Zone, Role: entry.Role,
+			Alive: peer.State.Alive(), Draining: peer.State == cluster.StateDraining,
+		})
+	}
+	for i, replicas := range catalog.Partitions {
+		parts = append(parts, cluster.PartitionView{ID: uint16(i), Replicas: replicas})
+	}
+	return nodes, parts, unfit
+}
+
+// beginPlacing keeps two changes of the placement from undoing each other: each
+// is made from what the one before left.
+func (n *Node) beginPlacing(ctx context.Context) bool {
+	select {
+	case n.placing <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
-func (n *Node) proposeHere(ctx context.Context, entry []byte) error {
-	result, err := propose(ctx, n.metaGroup, entry)
-	if refused, ok := result.(error); ok && err == nil {
-		return refused
+func (n *Node) endPlacing() { <-n.placing }
+
+// allVote says whether the partition has a leader, and all nodes that it is to
+// have already vote there.
+func allVote(reports []report, part cluster.PartitionView) bool {
+	g, led := leaderReport(reports, groupOf(part.ID))
+	for _, id := range part.Replicas {
+		if !slices.ContainsFunc(g.Replicas, func(r replicaReport) bool { return r.Node == id && r.Voter }) {
+			return false
+		}
 	}
-	return err
+	return led
 }
 
-// proposeAnywhere changes the catalog for a client: here if this node leads the
-// meta group, else at the node that does.
-func (n *Node) proposeAnywhere(ctx context.Context, command broker.MetaCommand) error {
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	defer cancel()
-	entry := command.Encode()
-	for {
-		err := n.proposeHere(ctx, entry)
-		if leader, known := n.metaGroup.Leader(); errors.Is(err, broker.ErrNotLeader) && known && leader != n.home.NodeID {
-			_, err = n.link.Call(ctx, leader, methodCatalog, entry)
-			err = fromLink(err)
+// finishLeaving removes leaving nodes that hold nothing any more.
+func (n *Node) finishLeaving(ctx context.Context) {
+	catalog := n.meta.Catalog()
+	var reports []report
+	for id, entry := range catalog.Nodes {
+		if !entry.Leaving || id == n.home.NodeID {
+			continue
 		}
-		if !errors.Is(err, broker.ErrNotLeader) && !errors.Is(err, broker.ErrUnreachable) {
-			return err
+		if reports == nil {
+			reports = n.reports(ctx)
 		}
-		select {
-		case <-ctx.Done():
-			return protocol.NoLeader.Errorf("the catalog has no leader that answers, so nothing was changed; try again (%v)", err)
-		case <-time.After(retryPause):
+		if holdsNothing(catalog, reports, id) {
+			n.propose(ctx, "remove node "+entry.Name, broker.RemoveNode{ID: id})
+			n.log.Info("node removed from the cluster", "node", entry.Name)
 		}
 	}
+}
+
+// holdsNothing says whether neither the catalog nor a partition's leader counts
+// on the node.
+func holdsNothing(catalog *broker.Catalog, reports []report, id string) bool {
+	for p, replicas := range catalog.Partitions {
+		g, led := leaderReport(reports, groupOf(uint16(p)))
+		if !led || slices.Contains(replicas, id) || slices.ContainsFunc(g.Replicas, func(r replicaReport) bool { return r.Node == id }) {
+			return false
+		}
+	}
+	return true
+}
+
+// handMetaOver gives the catalog's lead away before this node leaves: who leads
+// can't remove itself and tell the end of it.
+func (n *Node) handMetaOver(ctx context.Context, gone map[string]bool) bool {
+	for _, r := range n.metaGroup.Replicas() {
+		if r.Voter && !gone[r.NodeID] && n.caughtUp(n.metaGroup, r.NodeID) {
+			return n.change(ctx, n.metaGroup, "hand over", r.NodeID, n.metaGroup.TransferLeadership)
+		}
+	}
+	return false
 }

@@ -7,6 +7,8 @@ const (
 	maxPartitions     = 64
 	defaultReplicas   = 3
 	maxReplicas       = 7
+	defaultGrace      = 10 * time.Minute
+	minGrace          = time.Second
 	maxNameBytes      = 64
 	metaVoters        = 5 // more voters slow every catalog change and add no safety worth it
 
@@ -15,7 +17,10 @@ const (
 	changeTimeout   = 5 * time.Second        // one change to a group's replicas or to the catalog
 	transferPeriod  = time.Second            // between two hand-overs of leaders by preference
 	caughtUpWithin  = 2 * time.Second        // a learner that answered so long ago is not promoted
-	statusTimeout   = time.Second            // asking another node how its replicas are
+	statusTimeout   = time.Second            // asking another node how its replicas are, for a person
+	askTimeout      = 200 * time.Millisecond // asking another node what this one can go on without
+	gossipKnows     = 2 * time.Second        // by then all have heard by gossip that a node drains
+	releaseFor      = 5 * time.Second        // a node that was told to drop a replica does not get it again
 	drainTimeout    = 20 * time.Second       // SIGTERM to the end of the last client connection
 	joinReminder    = 5 * time.Second        // between log lines while no member of --join answers
 	retryPause      = 50 * time.Millisecond  // between looks for the catalog's leader

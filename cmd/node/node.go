@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +34,12 @@ type Node struct {
 	edge      *edge.Server
 
 	clients, peerListener net.Listener
-	transferred           time.Time // when this node last handed a group to its preferred leader; the reconciler's own
+	transferred           pacer // hand-overs to preferred leaders
+	absent                absences
+	draining              drainers
+	reported              map[string]bool // nodes that the log says are gone; the reconciler's own
+	refusal               atomic.Value    // the catalog's last one in the log, a string
+	placing               chan struct{}   // capacity 1: held while the placement is changed
 
 	fatal  chan error // capacity 1
 	cancel context.CancelFunc
@@ -52,7 +58,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, home: home, fatal: make(chan error, 1), groups: groups{open: map[uint16]*replica{}}}
+	n := &Node{cfg: cfg, log: cfg.Log, home: home, fatal: make(chan error, 1), groups: groups{open: map[uint16]*replica{}}, placing: make(chan struct{}, 1)}
 	run, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	if err := n.open(ctx, run); err != nil {
@@ -79,6 +85,7 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 	n.openEdge()
 	n.wg.Go(func() { n.reconcile(run) })
 	n.wg.Go(func() { n.watchFatal(run) })
+	n.wg.Go(func() { n.dropStrays(run) })
 	if len(n.cfg.Join) > 0 {
 		n.wg.Go(func() { n.remindOfJoin(run) })
 	}
@@ -143,19 +150,28 @@ func (n *Node) handlePeers() {
 	n.link.Handle(methodReport, func(context.Context, string, []byte) ([]byte, error) {
 		return json.Marshal(n.report())
 	})
-	n.link.Handle(methodCatalog, func(ctx context.Context, _ string, req []byte) ([]byte, error) {
-		return nil, toLink(n.proposeHere(ctx, req))
+	for _, method := range []uint8{methodCatalog, methodChange} {
+		n.link.Handle(method, func(ctx context.Context, _ string, req []byte) ([]byte, error) {
+			answer, err := n.serveMeta(ctx, method, req)
+			return answer, toLink(err)
+		})
+	}
+	n.link.Handle(methodRelease, func(ctx context.Context, from string, req []byte) ([]byte, error) {
+		return nil, n.release(ctx, from, req)
 	})
-	n.link.Handle(methodDrop, func(_ context.Context, _ string, req []byte) ([]byte, error) {
-		if len(req) != 2 {
-			return nil, &cluster.RemoteError{Code: "bad_request", Text: "a partition has two bytes"}
-		}
-		return nil, n.dropPartition(uint16(req[0]) | uint16(req[1])<<8)
+	n.link.Handle(methodRemoved, func(context.Context, string, []byte) ([]byte, error) { return nil, n.removed() })
+	n.link.Handle(methodReaders, func(_ context.Context, _ string, req []byte) ([]byte, error) {
+		answer, err := n.countReaders(req)
+		return answer, toLink(err)
+	})
+	n.link.Handle(methodDraining, func(_ context.Context, from string, _ []byte) ([]byte, error) {
+		n.draining.note(from, time.Now())
+		return nil, nil
 	})
 }
 
 func (n *Node) openEdge() {
-	n.edge = edge.New(edge.Options{Broker: n.broker, Cluster: n, Policies: policies{n}, Health: n, Log: n.log})
+	n.edge = edge.New(edge.Options{Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Health: n, Log: n.log})
 	n.wg.Go(func() {
 		if err := n.edge.Serve(n.clients); err != nil {
 			n.fail(fmt.Errorf("serve clients: %w", err))
@@ -235,35 +251,6 @@ func (n *Node) remindOfJoin(ctx context.Context) {
 		}
 		n.log.Warn("no member answers yet; still trying", "join", n.cfg.Join)
 	}
-}
-
-// Stop drains: readiness ends, leaders are handed over, clients are told to
-// move, and then everything is closed. It stays a member.
-func (n *Node) Stop(ctx context.Context) {
-	n.once.Do(func() {
-		n.gossip.SetDraining(true)
-		n.handOver(ctx)
-		_ = n.edge.Shutdown(ctx)
-		n.close()
-	})
-}
-
-// handOver gives away what this node leads, so that publishing goes on without
-// an election by time-out.
-func (n *Node) handOver(ctx context.Context) {
-	led := []*raftstore.Group{n.metaGroup}
-	for _, p := range n.groups.ids() {
-		if g, ok := n.groups.get(p); ok {
-			led = append(led, g.Group)
-		}
-	}
-	var wg sync.WaitGroup
-	for _, g := range led {
-		if g.IsLeader() && len(g.Replicas()) > 1 {
-			wg.Go(func() { n.change(ctx, g, "hand over", "", g.TransferLeadership) })
-		}
-	}
-	wg.Wait()
 }
 
 // close ends whatever was started, from the top down.

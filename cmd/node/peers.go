@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/cluster"
@@ -12,9 +14,13 @@ import (
 
 // Methods of the peer link beside the broker's own, which are below 200.
 const (
-	methodReport  uint8 = 200 + iota // how the asked node's replicas are; JSON
-	methodDrop                       // the asked node's replica of a partition was removed
-	methodCatalog                    // a change of the catalog, for the meta group's leader
+	methodReport   uint8 = 200 + iota // how the asked node's replicas are; JSON
+	methodRelease                     // may the asking node drop its replica of a partition? for its leader
+	methodCatalog                     // a change of the catalog, for the meta group's leader
+	methodChange                      // an operator's change of the cluster, for the meta group's leader; JSON
+	methodRemoved                     // the asked node was removed from the cluster
+	methodReaders                     // how many readers topics have at the asked node; JSON
+	methodDraining                    // the asking node is about to give its leaders away
 )
 
 // peers are the other nodes as the broker sees them.
@@ -41,6 +47,32 @@ func (p peers) Broadcast(method uint8, req []byte) {
 			_, _ = p.link.Call(ctx, n.ID, method, req)
 		}()
 	}
+}
+
+// askAll asks all other living nodes at once and gives the answers of those that
+// have answered in time.
+func (n *Node) askAll(ctx context.Context, limit time.Duration, method uint8, req []byte) (answers [][]byte) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var (
+		mu sync.Mutex // guards answers
+		wg sync.WaitGroup
+	)
+	for _, peer := range n.gossip.Nodes() {
+		if peer.ID == n.home.NodeID || !peer.State.Alive() {
+			continue
+		}
+		wg.Go(func() {
+			answer, err := n.link.Call(ctx, peer.ID, method, req)
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				answers = append(answers, answer)
+			}
+		})
+	}
+	wg.Wait()
+	return answers
 }
 
 // fromLink gives the link's errors the broker's meaning.

@@ -25,12 +25,14 @@ func (p policies) Get(_ context.Context, pattern string) (protocol.Policy, error
 }
 
 func (p policies) Put(ctx context.Context, policy protocol.Policy) error {
-	return p.n.proposeAnywhere(ctx, broker.PutPolicy{Policy: policy})
+	_, err := p.n.askMeta(ctx, methodCatalog, broker.PutPolicy{Policy: policy}.Encode())
+	return err
 }
 
 func (p policies) Delete(ctx context.Context, pattern string) error {
 	if _, err := p.Get(ctx, pattern); err != nil {
 		return err
 	}
-	return p.n.proposeAnywhere(ctx, broker.DeletePolicy{Pattern: pattern})
+	_, err := p.n.askMeta(ctx, methodCatalog, broker.DeletePolicy{Pattern: pattern}.Encode())
+	return err
 }

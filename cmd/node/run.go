@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,6 +26,10 @@ func Run(ctx context.Context, cfg Config, ready func(*Node)) error {
 		case <-ctx.Done():
 		case err = <-n.fatal:
 		}
+	}
+	if errors.Is(err, errRemoved) {
+		n.log.Info("this node has left its cluster for good; its data directory is of no use any more", "data", n.cfg.DataDir)
+		err = nil
 	}
 	if ctx.Err() != nil {
 		err = nil

@@ -5,9 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/cluster"
 	"github.com/pushd/pushd/protocol"
 	"github.com/pushd/pushd/raftstore"
 )
@@ -64,11 +65,15 @@ func (n *Node) Status(ctx context.Context) protocol.ClusterStatus {
 	catalog := n.meta.Catalog()
 	s := protocol.ClusterStatus{ClusterID: catalog.ClusterID, Nodes: []protocol.NodeStatus{}, Partitions: []protocol.PartitionStatus{}}
 	for _, peer := range n.gossip.Nodes() {
-		s.Nodes = append(s.Nodes, protocol.NodeStatus{
-			ID: peer.ID, Name: peer.Name, State: string(peer.State), Role: peer.Role, Zone: peer.Zone,
-			ClientAddr: peer.ClientAddr, PeerAddr: peer.PeerAddr, GossipAddr: peer.GossipAddr,
-			Version: peer.Version, Started: peer.Started.UTC(),
-		})
+		if peer.State.Alive() || !slices.Contains(catalog.Removed, peer.ID) {
+			s.Nodes = append(s.Nodes, n.nodeStatus(catalog, peer))
+		}
+	}
+	for id, entry := range catalog.Nodes {
+		if _, seen := n.gossip.Node(id); !seen {
+			peer := cluster.Node{ID: id, Name: entry.Name, Role: entry.Role, Zone: entry.Zone, State: cluster.StateDead}
+			s.Nodes = append(s.Nodes, n.nodeStatus(catalog, peer))
+		}
 	}
 	slices.SortFunc(s.Nodes, func(a, b protocol.NodeStatus) int { return cmp.Compare(a.Name, b.Name) })
 	reports := n.reports(ctx)
@@ -81,32 +86,41 @@ func (n *Node) Status(ctx context.Context) protocol.ClusterStatus {
 	return s
 }
 
-// reports asks every living node, this one included.
-func (n *Node) reports(ctx context.Context) []report {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	var (
-		mu  sync.Mutex // guards all
-		all = []report{n.report()}
-		wg  sync.WaitGroup
-	)
-	for _, peer := range n.gossip.Nodes() {
-		if peer.ID == n.home.NodeID || !peer.State.Alive() {
-			continue
-		}
-		wg.Go(func() {
-			answer, err := n.link.Call(ctx, peer.ID, methodReport, nil)
-			var r report
-			if err != nil || json.Unmarshal(answer, &r) != nil {
-				return // its replicas show no position, which is the truth about what is known
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, r)
-		})
+func (n *Node) nodeStatus(catalog *broker.Catalog, peer cluster.Node) protocol.NodeStatus {
+	state := peer.State
+	if state.Alive() && (catalog.Nodes[peer.ID].Leaving || n.draining.has(peer.ID)) {
+		state = cluster.StateDraining
 	}
-	wg.Wait()
+	return protocol.NodeStatus{
+		ID: peer.ID, Name: peer.Name, State: string(state), Role: peer.Role, Zone: peer.Zone,
+		ClientAddr: peer.ClientAddr, PeerAddr: peer.PeerAddr, GossipAddr: peer.GossipAddr,
+		Version: peer.Version, Started: peer.Started.UTC(),
+	}
+}
+
+// reports asks every living node, this one included. The replicas of one that
+// does not answer show no position, which is the truth about what is known.
+func (n *Node) reports(ctx context.Context) []report {
+	all := []report{n.report()}
+	for _, answer := range n.askAll(ctx, statusTimeout, methodReport, nil) {
+		var r report
+		if json.Unmarshal(answer, &r) == nil {
+			all = append(all, r)
+		}
+	}
 	return all
+}
+
+// leaderReport is what the newest leader of a group says of it.
+func leaderReport(reports []report, group uint16) (best groupReport, led bool) {
+	for _, r := range reports {
+		for _, g := range r.Groups {
+			if g.Group == group && g.Leader == r.Node && g.Term > best.Term {
+				best, led = g, true
+			}
+		}
+	}
+	return best, led
 }
 
 // merge takes the newest leader's word for who the replicas are, and each

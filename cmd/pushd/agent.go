@@ -22,7 +22,7 @@ func agentCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name: "join", Usage: "run a node of the cluster that any ADDR belongs to (gossip addresses, host:port)",
 			ArgsUsage: "ADDR…", Flags: agentFlags(), Action: runAgent,
-		}},
+		}, leaveCommand()},
 	}
 }
 
@@ -43,6 +43,7 @@ func agentFlags() []cli.Flag {
 		text("zone", "ZONE", "`ZONE`; replicas are spread over zones"),
 		&cli.IntFlag{Name: "partitions", EnvVars: []string{"PUSHD_PARTITIONS"}, Usage: "`N` partitions, when this node founds a cluster (default: 8)"},
 		&cli.IntFlag{Name: "replicas", EnvVars: []string{"PUSHD_REPLICAS"}, Usage: "`N` replicas of each partition (default: 3)"},
+		&cli.DurationFlag{Name: "replace-after", EnvVars: []string{"PUSHD_REPLACE_AFTER"}, Usage: "`TIME` after which a node that is away is replaced (default: 10m)"},
 		&cli.BoolFlag{Name: "insecure-no-auth", EnvVars: []string{"PUSHD_INSECURE_NO_AUTH"}, Usage: "let everybody in, beyond this machine"},
 		&cli.BoolFlag{Name: "insecure-cluster", EnvVars: []string{"PUSHD_INSECURE_CLUSTER"}, Usage: "let every host be a node, beyond this machine"},
 		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
@@ -74,6 +75,9 @@ func runAgent(c *cli.Context) error {
 		if c.IsSet(name) {
 			*field = c.Bool(name)
 		}
+	}
+	if c.IsSet("replace-after") {
+		cfg.ReplaceAfter = c.Duration("replace-after")
 	}
 	if joined := append(slices.Clone(c.StringSlice("join")), c.Args().Slice()...); len(joined) > 0 {
 		cfg.Join = joined

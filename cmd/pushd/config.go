@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -14,19 +15,20 @@ import (
 // file is the configuration file: the agent's flags by the same names, with
 // underscores. Unknown names are refused.
 type file struct {
-	NodeName        *string   `yaml:"node_name"`
-	DataDir         *string   `yaml:"data_dir"`
-	ClientAddr      *string   `yaml:"client_addr"`
-	PeerAddr        *string   `yaml:"peer_addr"`
-	GossipAddr      *string   `yaml:"gossip_addr"`
-	Role            *string   `yaml:"role"`
-	Zone            *string   `yaml:"zone"`
-	PortOffset      *int      `yaml:"port_offset"`
-	Partitions      *int      `yaml:"partitions"`
-	Replicas        *int      `yaml:"replicas"`
-	Join            *[]string `yaml:"join"`
-	InsecureNoAuth  *bool     `yaml:"insecure_no_auth"`
-	InsecureCluster *bool     `yaml:"insecure_cluster"`
+	NodeName        *string        `yaml:"node_name"`
+	DataDir         *string        `yaml:"data_dir"`
+	ClientAddr      *string        `yaml:"client_addr"`
+	PeerAddr        *string        `yaml:"peer_addr"`
+	GossipAddr      *string        `yaml:"gossip_addr"`
+	Role            *string        `yaml:"role"`
+	Zone            *string        `yaml:"zone"`
+	PortOffset      *int           `yaml:"port_offset"`
+	Partitions      *int           `yaml:"partitions"`
+	Replicas        *int           `yaml:"replicas"`
+	Join            *[]string      `yaml:"join"`
+	ReplaceAfter    *time.Duration `yaml:"replace_after"`
+	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
+	InsecureCluster *bool          `yaml:"insecure_cluster"`
 }
 
 // loadConfig fills cfg from a file; "" is none.

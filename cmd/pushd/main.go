@@ -42,6 +42,9 @@ func run(args []string, in io.Reader, out, talk io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
+	if check, ok := errors.AsType[*checkFailed](err); ok {
+		return check.code
+	}
 	for line := range strings.SplitSeq(explain(err), "\n") {
 		_, _ = fmt.Fprintln(talk, "pushd: "+line)
 	}
@@ -64,7 +67,8 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
 		Action:         func(c *cli.Context) error { return topLevel(c) },
 		Commands: []*cli.Command{
 			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
-			topicsCommand(), nodesCommand(), partitionsCommand(), versionCommand(), completionCommand(),
+			topicsCommand(), policiesCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(), checkCommand(),
+			versionCommand(), completionCommand(),
 		},
 	}
 	inherit(app.Commands)
@@ -126,7 +130,7 @@ func exitCode(err error) int {
 		return exitUsage // the flag package's own: help on what is not there
 	}
 	switch protocol.CodeOf(err) {
-	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy:
+	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy, protocol.NoSuchNode:
 		return exitNotFound
 	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed:
 		return exitDenied
@@ -140,6 +144,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, client.ErrUnreachable):
 		return exitUnreachable
+	case errors.Is(err, errUnhealthy):
+		return exitUnhealthy
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errTimedOut):
 		return exitTimedOut
 	}

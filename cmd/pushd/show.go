@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -73,46 +72,6 @@ func runTopics(c *cli.Context, cl *client.Client, p *printer) error {
 	return list(p, whole, rows, []string{"TOPIC", "PARTITION", "EVENTS", "FIRST", "LAST", "BYTES"}, func(t protocol.TopicInfo) []string {
 		return []string{t.Topic, fmt.Sprint(t.Partition), fmt.Sprint(t.Events), fmt.Sprint(t.FirstOffset), fmt.Sprint(t.LastOffset), fmt.Sprint(t.Bytes)}
 	})
-}
-
-func nodesCommand() *cli.Command {
-	return &cli.Command{
-		Name: "nodes", Usage: "list the cluster's nodes", Flags: clientFlags(),
-		Action: withClient(0, func(c *cli.Context, cl *client.Client, p *printer) error {
-			s, err := cl.Cluster(c.Context)
-			if err != nil {
-				return err
-			}
-			return list(p, map[string]any{"nodes": s.Nodes}, s.Nodes, []string{"NODE", "STATE", "ROLE", "CLIENTS", "PEERS", "GOSSIP", "VERSION"}, func(n protocol.NodeStatus) []string {
-				return []string{n.Name, n.State, n.Role, n.ClientAddr, n.PeerAddr, n.GossipAddr, n.Version}
-			})
-		}),
-	}
-}
-
-func partitionsCommand() *cli.Command {
-	return &cli.Command{
-		Name: "partitions", Usage: "list the partitions, their leaders and replicas", Flags: clientFlags(),
-		Action: withClient(0, func(c *cli.Context, cl *client.Client, p *printer) error {
-			s, err := cl.Cluster(c.Context)
-			if err != nil {
-				return err
-			}
-			return list(p, map[string]any{"partitions": s.Partitions}, s.Partitions, []string{"PARTITION", "LEADER", "REPLICAS", "POSITION"}, func(part protocol.PartitionStatus) []string {
-				var names []string
-				var position uint64
-				for _, r := range part.Replicas {
-					name := r.Node
-					if !r.Voter {
-						name += " (learner)"
-					}
-					names = append(names, name)
-					position = max(position, r.Position)
-				}
-				return []string{fmt.Sprint(part.ID), part.Leader, strings.Join(names, ", "), fmt.Sprint(position)}
-			})
-		}),
-	}
 }
 
 func versionCommand() *cli.Command {
