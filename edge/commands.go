@@ -52,6 +52,12 @@ func (n *session) commands(data []byte) {
 			n.end(protocol.CloseBadRequest, "too many commands in one frame")
 			return
 		}
+		if id, p, ok := protocol.ParsePublish(line); ok { // most of what comes
+			if err := n.publish(id, p); err != nil {
+				n.refuse(id, err)
+			}
+			continue
+		}
 		c, err := parseCommand(line)
 		if err != nil && c.ID == nil {
 			n.end(protocol.CloseBadRequest, asError(err).Detail)
@@ -101,7 +107,7 @@ func (n *session) command(c protocol.Command) {
 	var err error
 	switch {
 	case c.Publish != nil:
-		err = n.publish(c.ID, c.Publish)
+		err = n.publishCommand(c.ID, c.Publish)
 	case c.Ping != nil:
 		n.reply(func(dst []byte) []byte { return protocol.AppendReply(dst, c.ID, "pong", []byte("{}")) })
 	case c.Subscribe != nil:
@@ -123,7 +129,7 @@ func (n *session) command(c protocol.Command) {
 	}
 }
 
-func (n *session) publish(id *uint64, c *protocol.PublishCommand) error {
+func (n *session) publishCommand(id *uint64, c *protocol.PublishCommand) error {
 	e, err := c.Event()
 	if err != nil {
 		return err
@@ -132,10 +138,14 @@ func (n *session) publish(id *uint64, c *protocol.PublishCommand) error {
 	if err != nil {
 		return err
 	}
-	if err := e.Check(n.server.options.MaxEventBytes); err != nil {
+	return n.publish(id, protocol.Publish{Event: e, Ack: ack})
+}
+
+func (n *session) publish(id *uint64, p protocol.Publish) error {
+	if err := p.Event.Check(n.server.options.MaxEventBytes); err != nil {
 		return err
 	}
-	n.outbox.add(outgoing{id, protocol.Publish{Event: e, Ack: ack}})
+	n.outbox.add(outgoing{id, p})
 	return nil
 }
 

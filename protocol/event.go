@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"unicode"
@@ -41,7 +40,7 @@ func (e *Event) Kind() Kind {
 	media := mediaType(e.ContentType)
 	switch {
 	case isJSON(media):
-		if json.Valid(e.Data) {
+		if validJSON(e.Data) {
 			return KindJSON
 		}
 	case isBinary(media):
@@ -73,7 +72,7 @@ func (e *Event) Check(maxData int) error {
 	if err := e.checkType(); err != nil {
 		return err
 	}
-	if isJSON(mediaType(e.ContentType)) && !json.Valid(e.Data) {
+	if isJSON(mediaType(e.ContentType)) && !validJSON(e.Data) {
 		return BadJSON.Errorf("content type is %s, but the payload is not valid JSON", quote(e.ContentType))
 	}
 	return e.checkHeaders()
@@ -88,7 +87,8 @@ func (e *Event) checkType() error {
 			return BadEventType.Errorf("event type %s: names that begin with pushd. are reserved", quote(e.Type))
 		}
 	}
-	if len(e.ContentType) > MaxContentType || strings.ContainsFunc(e.ContentType, unicode.IsControl) || !utf8.ValidString(e.ContentType) {
+	plain := plainBytes(e.ContentType) == len(e.ContentType) // quick, and true of nearly every event
+	if len(e.ContentType) > MaxContentType || !plain && (strings.ContainsFunc(e.ContentType, unicode.IsControl) || !utf8.ValidString(e.ContentType)) {
 		return BadContentType.Errorf("content type %s: at most %d printable bytes", quote(e.ContentType), MaxContentType)
 	}
 	return nil
@@ -120,7 +120,7 @@ func checkLabel(s string) error {
 	if len(s) == 0 || len(s) > MaxLabelBytes {
 		return fmt.Errorf("has %d bytes, 1 to %d are allowed", len(s), MaxLabelBytes)
 	}
-	for _, r := range s {
+	for _, r := range s[plainBytes(s):] {
 		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return fmt.Errorf("character %q is not printable", r)
 		}

@@ -96,7 +96,7 @@ func appendCompact(dst, value []byte) []byte {
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := plainBytes(s); i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(s[i:])
@@ -112,7 +112,7 @@ func AppendString(dst []byte, s string) []byte {
 			dst = appendEscape(dst, c)
 			start = i + 1
 		}
-		i++
+		i += 1 + plainBytes(s[i+1:])
 	}
 	return append(append(dst, s[start:]...), '"')
 }

@@ -74,17 +74,30 @@ func newSocket(conn net.Conn, source io.Reader) *socket {
 // ping is a ping frame, to be sent in one write.
 func ping() []byte { return ws.MustCompileFrame(ws.MaskFrame(ws.NewPingFrame(nil))) }
 
-// push reads the next line that the server sent.
-func (k *socket) push() (p protocol.Push, err error) {
+// line reads the next line that the server sent.
+func (k *socket) line() ([]byte, error) {
 	for len(k.lines) == 0 {
 		frame, err := k.frame()
 		if err != nil {
-			return p, err
+			return nil, err
 		}
 		k.lines = bytes.Split(frame, []byte{'\n'})
 	}
 	line := k.lines[0]
 	k.lines = k.lines[1:]
+	return line, nil
+}
+
+// push reads the next line and decodes it.
+func (k *socket) push() (protocol.Push, error) {
+	line, err := k.line()
+	if err != nil {
+		return protocol.Push{}, err
+	}
+	return parsePush(line)
+}
+
+func parsePush(line []byte) (p protocol.Push, err error) {
 	if len(line) == 0 {
 		return p, nil
 	}
