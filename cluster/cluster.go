@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -49,6 +50,8 @@ type Cluster struct {
 	joined  chan struct{} // closed once another member was seen
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
+
+	presence atomic.Pointer[Presence] // nil: none was started
 
 	mu        sync.Mutex // guards what follows
 	self      Node

@@ -69,17 +69,18 @@ func (d delegate) NodeMeta(limit int) []byte {
 	return meta
 }
 
-func (delegate) NotifyMsg([]byte)                {}
+func (d delegate) NotifyMsg(b []byte)            { d.c.presencePacket(b) }
 func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState gives the other side the nodes that are gone: memberlist forgets
-// them within a minute, and with them whose name is whose.
+// LocalState gives the other side how much is known of presence, and the nodes
+// that are gone: memberlist forgets them within a minute, and with them whose
+// name is whose.
 func (d delegate) LocalState(bool) []byte {
-	return appendGone(nil, d.c.gone(), time.Now())
+	return appendGone(d.c.appendPresence(nil), d.c.gone(), time.Now())
 }
 
 func (d delegate) MergeRemoteState(state []byte, _ bool) {
-	gone, err := decodeGone(state, time.Now())
+	gone, err := decodeGone(d.c.takePresence(state), time.Now())
 	if err != nil {
 		d.c.log.Debug("a member's list of nodes that are gone is malformed", "err", err)
 		return

@@ -49,3 +49,38 @@ const (
 	maxErrorBytes     = 4 << 10
 	maxConns          = 4096
 )
+
+const (
+	maxTallyEntries = 8 << 20 // topics with members at one node
+	maxTallySpans   = 256     // pieces of a node's history that are here before what was before them
+	tallySweep      = 10 * time.Minute
+)
+
+const (
+	minLeft         = 64 // members of a topic that left are remembered up to this, or as many as are there
+	memberItemBytes = 40 // of an item beside its texts, about
+	presenceBurst   = 50 // pushes a second about one topic; more become one
+	presencePause   = 250 * time.Millisecond
+)
+
+const (
+	deltaEvery      = 200 * time.Millisecond // between a node's packets of changes; the first after a lull goes at once
+	headEvery       = time.Second            // a node's newest version is repeated so long after a change
+	pullAfter       = 300 * time.Millisecond // what is missing for so long is asked for
+	askPause        = 500 * time.Millisecond // after a node did not answer
+	askTimeout      = 5 * time.Second        // for an answer
+	settleWithin    = time.Second            // a list waits so long for other nodes
+	keepAudience    = 5 * time.Second        // a topic's members are followed after the last question about them
+	keepDown        = 20 * time.Minute       // a dead node may come back with the members that it had
+	sweepEvery      = 5 * time.Second
+	longestPause    = 5 * time.Second
+	maxReplicas     = 4 << 10
+	maxHeadBytes    = 18      // of a digest, for one replica
+	maxDeltaItems   = 100     // of one packet: 1,150 bytes at most, since it must fit into memberlist's
+	maxDeltas       = 32      // packets at a time; what is more, the others ask for
+	maxPageItems    = 1 << 19 // of an answer, whose frame has 16 MiB
+	minItemBytes    = 10
+	maxAsked        = 1 << 10 // topics in one question
+	maxMembersBytes = 4 << 20 // of an answer, about
+	minMemberBytes  = 6
+)

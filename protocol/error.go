@@ -22,11 +22,14 @@ const (
 	BadEventType     Code = "bad_event_type"     // 400
 	BadContentType   Code = "bad_content_type"   // 400
 	BadHeader        Code = "bad_header"         // 400
+	BadMember        Code = "bad_member"         // 400: not an id that a member of a topic can have
+	BadInfo          Code = "bad_info"           // 400: what a member says of itself is too long, or no JSON
 	BadSubprotocol   Code = "bad_subprotocol"    // 400: no offered WebSocket subprotocol is known
 	BadHandshake     Code = "bad_handshake"      // 400: not a WebSocket handshake
 	Unauthorized     Code = "unauthorized"       // 401
 	Forbidden        Code = "forbidden"          // 403
 	OriginNotAllowed Code = "origin_not_allowed" // 403
+	PresenceOff      Code = "presence_off"       // 403: the topic's policy has no presence
 	NoSuchRoute      Code = "no_such_route"      // 404: the path is not part of the API
 	NoSuchTopic      Code = "no_such_topic"      // 404
 	NoSuchPolicy     Code = "no_such_policy"     // 404
@@ -55,7 +58,7 @@ func (c Code) Status() int {
 	switch c {
 	case Unauthorized:
 		return http.StatusUnauthorized
-	case Forbidden, OriginNotAllowed:
+	case Forbidden, OriginNotAllowed, PresenceOff:
 		return http.StatusForbidden
 	case NoSuchRoute, NoSuchTopic, NoSuchPolicy, NoSuchNode:
 		return http.StatusNotFound

@@ -46,11 +46,13 @@ type Command struct {
 
 // SubscribeCommand starts a subscription; its reply is {"subscribed":…}.
 type SubscribeCommand struct {
-	Topics   []string `json:"topics"`
-	After    string   `json:"after,omitempty"`
-	Presence bool     `json:"presence,omitempty"`
-	Envelope *bool    `json:"envelope,omitempty"`
-	OnGap    string   `json:"on_gap,omitempty"` // "error" or "" (continue)
+	Topics   []string        `json:"topics"`
+	After    string          `json:"after,omitempty"`
+	Presence bool            `json:"presence,omitempty"`
+	Member   string          `json:"member,omitempty"` // with presence, where there are no tokens: who this is
+	Info     json.RawMessage `json:"info,omitempty"`   // with presence: what the member says of itself
+	Envelope *bool           `json:"envelope,omitempty"`
+	OnGap    string          `json:"on_gap,omitempty"` // "error" or "" (continue)
 }
 
 // UnsubscribeCommand ends the subscription to these topics.
@@ -84,9 +86,14 @@ type HistoryCommand struct {
 	Limit int    `json:"limit,omitempty"`
 }
 
-// PresenceCommand asks who is in a topic.
+// PresenceCommand asks who is in a topic; its reply is {"presence":…}, a
+// [PresenceList]. With Info it first replaces what the asking member says of
+// itself there.
 type PresenceCommand struct {
-	Topic string `json:"topic"`
+	Topic string          `json:"topic"`
+	After string          `json:"after,omitempty"` // the last page's next
+	Limit int             `json:"limit,omitempty"`
+	Info  json.RawMessage `json:"info,omitempty"`
 }
 
 // RefreshCommand replaces the session's token.
@@ -107,15 +114,17 @@ type Push struct {
 	Error        *Problem       `json:"error,omitempty"`
 	Event        *Envelope      `json:"event,omitempty"`
 	Gap          *Gap           `json:"gap,omitempty"`
+	Presence     *Presence      `json:"presence,omitempty"`
 	Drain        *Drain         `json:"drain,omitempty"`
 }
 
 // Subscribed answers a subscribe.
 type Subscribed struct {
-	Cursor     string `json:"cursor"`
-	Recovering bool   `json:"recovering"` // the reader asked for what was before
-	Recovered  bool   `json:"recovered"`  // and none of it is missing
-	Gaps       []Gap  `json:"gaps,omitempty"`
+	Cursor     string         `json:"cursor"`
+	Recovering bool           `json:"recovering"` // the reader asked for what was before
+	Recovered  bool           `json:"recovered"`  // and none of it is missing
+	Gaps       []Gap          `json:"gaps,omitempty"`
+	Presence   []PresenceList `json:"presence,omitempty"` // asked for: the first page of each topic
 }
 
 // Drain tells a client to move to another node.

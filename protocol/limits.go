@@ -15,6 +15,8 @@ const (
 	MaxCursorText      = 4 << 10 // characters of a cursor
 	MaxMarks           = 32      // selectors that a cursor tells apart
 	MaxPartitions      = 1 << 10 // partitions of a cluster
+	MaxInfoBytes       = 1 << 10 // what a member of a topic says of itself
+	MaxPageMembers     = 1000    // limit= of a list of members, and the members that one push names
 	MaxPageEvents      = 1000    // limit= of a poll
 	DefaultPageEvents  = 100     // limit= unset
 	MaxBatchEvents     = 1000    // events of one POST /v1/events

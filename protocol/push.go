@@ -52,6 +52,16 @@ func AppendSubscribed(dst []byte, id *uint64, s *Subscribed) []byte {
 	dst = append(dst, `,"recovered":`...)
 	dst = strconv.AppendBool(dst, s.Recovered)
 	dst = AppendGapsField(dst, s.Gaps)
+	for i := range s.Presence {
+		separator := `,`
+		if i == 0 {
+			separator = `,"presence":[`
+		}
+		dst = AppendPresence(append(dst, separator...), &s.Presence[i])
+	}
+	if len(s.Presence) > 0 {
+		dst = append(dst, ']')
+	}
 	return append(dst, '}', '}')
 }
 

@@ -11,6 +11,7 @@ const (
 	SSEEnvelope = "pushd.envelope" // an enveloped event in raw mode
 	SSEGap      = "pushd.gap"
 	SSEDrain    = "pushd.drain"
+	SSEPresence = "pushd.presence"
 	SSEError    = "pushd.error"
 )
 

@@ -1,0 +1,151 @@
+package cluster
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// replica is one run of one node: the writer of a tally.
+type replica struct {
+	id    uint64
+	node  string // its id
+	name  string
+	tally *tally
+
+	down    time.Time              // since when the node is held to be dead; zero: it lives
+	lives   uint64                 // how often it was found alive: answers from before its death don't count
+	behind  time.Time              // since when something is missing; zero: nothing is
+	pulling bool                   // a goroutine asks for what is missing
+	wanted  map[*audience]struct{} // whose members are to be asked for
+	asking  bool                   // a goroutine asks for them
+	pause   time.Time              // until when it is not asked: it did not answer
+}
+
+// topicKey is what gossip calls a topic. Two of a million topics have the same
+// key with odds of 3 in 100 million.
+func topicKey(topic string) uint64 { return protocol.TopicHash(topic) }
+
+// replicaID tells the runs of a node apart.
+func replicaID(n *Node) uint64 {
+	return protocol.TopicHash(n.ID + "@" + strconv.FormatInt(n.Started.UnixNano(), 36))
+}
+
+// alive gives the replicas whose members count, this node's own too.
+func (p *Presence) alive(yield func(*replica) bool) {
+	if !yield(p.self) {
+		return
+	}
+	for _, r := range p.replicas {
+		if r.down.IsZero() && !yield(r) {
+			return
+		}
+	}
+}
+
+// follow takes over who lives and who does not. mu is not held.
+func (p *Presence) follow(now time.Time) {
+	nodes := p.cluster.Nodes()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := make(map[uint64]struct{}, len(nodes))
+	for i := range nodes {
+		n := &nodes[i]
+		if n.ID == p.self.node {
+			continue
+		}
+		id := replicaID(n)
+		seen[id] = struct{}{}
+		r := p.replicas[id]
+		switch {
+		case n.State.Alive() && (r == nil || !r.down.IsZero()):
+			p.up(n, id, now)
+		case !n.State.Alive() && r != nil && r.down.IsZero():
+			p.down(r, now)
+		}
+	}
+	for id, r := range p.replicas {
+		if _, ok := seen[id]; !ok && r.down.IsZero() {
+			p.down(r, now) // a new run of the node has taken its place
+		}
+		if !r.down.IsZero() && now.Sub(r.down) > keepDown {
+			delete(p.replicas, id)
+		}
+	}
+}
+
+// up is a node that is new, or was not dead after all: then its members are
+// back, and what it did meanwhile is asked for.
+func (p *Presence) up(n *Node, id uint64, now time.Time) {
+	r := p.replicas[id]
+	if r == nil {
+		if len(p.replicas) >= maxReplicas {
+			return
+		}
+		r = &replica{id: id, node: n.ID, tally: newTally(), wanted: map[*audience]struct{}{}}
+		p.replicas[id] = r
+	}
+	r.name, r.down, r.lives = n.Name, time.Time{}, r.lives+1
+	r.behind = now.Add(-pullAfter) // at once: what its newest version is will turn out
+	for _, a := range p.audiences {
+		p.want(r, a)
+	}
+	p.signal()
+}
+
+// down is a node that died: its members leave.
+func (p *Presence) down(r *replica, now time.Time) {
+	r.down = now
+	clear(r.wanted)
+	for _, a := range p.audiences {
+		if a.sources[r.id] != nil {
+			a.forget(r.id, p.names)
+			p.caughtUp(a)
+			p.touch(a)
+		}
+	}
+}
+
+// want asks a node for its members of a topic, if it has any that are not here.
+func (p *Presence) want(r *replica, a *audience) {
+	e := r.tally.entries[a.key]
+	v := a.sources[r.id]
+	switch {
+	case !r.down.IsZero():
+	case e.count == 0:
+		delete(r.wanted, a)
+		if v != nil && v.have < e.version {
+			a.forget(r.id, p.names)
+			p.caughtUp(a)
+			p.touch(a)
+		}
+	case v == nil || v.have < e.version || v.started > 0:
+		r.wanted[a] = struct{}{}
+		p.signal()
+	}
+}
+
+// complete says whether all that the others have told of is here.
+func (p *Presence) complete(a *audience) bool {
+	for r := range p.alive {
+		if r == p.self {
+			continue
+		}
+		if _, waiting := r.wanted[a]; waiting {
+			return false
+		}
+		if e, v := r.tally.entries[a.key], a.sources[r.id]; e.count > 0 && (v == nil || v.have < e.version || v.started > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// caughtUp lets those go on who wait for an audience to be complete.
+func (p *Presence) caughtUp(a *audience) {
+	if p.complete(a) {
+		close(a.moved)
+		a.moved = make(chan struct{})
+	}
+}
