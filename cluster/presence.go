@@ -89,15 +89,17 @@ type Attendance struct {
 	once     sync.Once
 }
 
-// Join makes a member present by one more connection, and returns the first
-// members, itself among them. tell, if it is not nil, gets what changes from
+// Join makes a member present by one more connection, or with the id "" nobody,
+// and returns the first members, itself among them. tell, if it is not nil, gets what changes from
 // then on, one change at a time; it must not block. info nil keeps what another
 // connection said.
 func (p *Presence) Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (*Attendance, protocol.PresenceList) {
 	a := &Attendance{presence: p, topic: topic}
-	p.mu.Lock()
-	a.member = p.connect(topic, id, info, time.Now())
-	p.mu.Unlock()
+	if id != "" {
+		p.mu.Lock()
+		a.member = p.connect(topic, id, info, time.Now())
+		p.mu.Unlock()
+	}
 	if tell == nil {
 		return a, protocol.PresenceList{}
 	}
@@ -121,6 +123,9 @@ func (p *Presence) watch(ctx context.Context, topic string, limit int, tell func
 // Update replaces what the member says of itself.
 func (a *Attendance) Update(info []byte) {
 	p := a.presence
+	if a.member == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a.member.presence.info, a.member.presence.infoAt = info, time.Now().UnixNano()
@@ -136,6 +141,9 @@ func (p *Presence) leave(a *Attendance, grace time.Duration) {
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.unwatch(a.topic, a.watcher, now)
+	if a.member == nil {
+		return
+	}
 	if grace <= 0 {
 		p.disconnect(a.member)
 		return

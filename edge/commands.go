@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -93,7 +94,7 @@ func parseCommand(line []byte) (c protocol.Command, err error) {
 		}
 	}
 	if count != 1 {
-		return c, protocol.BadRequest.Errorf("the line names %d commands; give one of subscribe, unsubscribe, publish, history, ping", count)
+		return c, protocol.BadRequest.Errorf("the line names %d commands; give one of subscribe, unsubscribe, publish, history, presence, ping", count)
 	}
 	if len(line) > maxCommandBytes && c.Publish == nil {
 		return c, protocol.PayloadTooLarge.Errorf("the command has %d bytes, at most %d are allowed beside publish", len(line), maxCommandBytes)
@@ -120,7 +121,7 @@ func (n *session) command(c protocol.Command) {
 		n.outbox.barrier()
 		err = n.history(c.ID, c.History)
 	case c.Presence != nil:
-		err = protocol.BadRequest.Errorf("presence is not served by this version")
+		err = n.presence(c.ID, c.Presence)
 	case c.Refresh != nil:
 		err = protocol.BadRequest.Errorf("this node asks for no tokens, so there is none to refresh")
 	}
@@ -150,11 +151,14 @@ func (n *session) publish(id *uint64, p protocol.Publish) error {
 }
 
 func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
-	if c.Presence {
-		return protocol.BadRequest.Errorf("presence is not served by this version; subscribe without it")
-	}
 	q := &query{after: c.After}
 	var err error
+	if c.Presence {
+		q.attendee = &attendee{member: cmp.Or(c.Member, n.member)}
+		if err = q.attendee.check(c.Info); err != nil {
+			return err
+		}
+	}
 	if q.selectors, err = protocol.ParseSelectors(c.Topics); err != nil {
 		return err
 	}
@@ -182,12 +186,16 @@ func (n *session) follow(id *uint64, q *query) error {
 		return err
 	}
 	f.number, f.selectors, f.onGapError = id, q.selectors, q.onGapError
+	if f.attendance, err = n.server.attend(n.server.running, q, f.wake); err != nil {
+		r.Close()
+		return err
+	}
 	var answer func([]byte) []byte
 	if n.isJSON() {
 		gaps := gapsOf(f.first.Items)
 		recovering := q.start.Kind != protocol.StartUnset && q.start.Kind != protocol.StartLatest
 		answer = func(dst []byte) []byte {
-			return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{Cursor: f.given, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps})
+			return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{Cursor: f.given, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps, Presence: f.attendance.lists()})
 		}
 	}
 	n.subscribe(f, answer)

@@ -20,6 +20,7 @@
 //	poll sse ws                   the ways to read, each with its socket
 //	session commands outbox       a WebSocket's logic, which knows no socket
 //	follower writers frame        pulling from a subscription, and its encodings
+//	presence attendance           who is there, and a reader's part in it
 //	topics policies cluster health static    the rest
 //
 // # Concurrency

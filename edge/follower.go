@@ -23,6 +23,7 @@ type follower struct {
 	selectors  []protocol.Selector
 	onGapError bool
 	narrowed   bool // selectors are fewer than the reader's: to be subscribed anew
+	attendance *attendance
 }
 
 // follow pulls the first batch: errors such as a gap that the reader will not
@@ -56,6 +57,7 @@ func follow(ctx context.Context, r reader, signal func()) (*follower, error) {
 // whether there is more; if not, the signal comes with the next event.
 func (f *follower) fill(dst []byte, e encoding, number *uint64) (_ []byte, more bool, err error) {
 	f.ready.Store(false)
+	dst = f.attendance.fill(dst, e, number)
 	for len(dst) < fillBytes {
 		b, err := f.next()
 		if err != nil {

@@ -17,6 +17,7 @@ const (
 	maxInFlight      = 1024             // publishes under way on one WebSocket
 	maxInFlightBytes = 4 << 20          // their payloads
 	maxReplyBytes    = 1 << 20          // replies waiting to be written to one WebSocket
+	maxPresenceQueue = 64               // changes that one slow reader is yet to be told
 	maxSubscribes    = 128              // subscriptions of one WebSocket
 	maxAnyReaders    = 1 << 16          // readers of a node, unless configured
 	maxPooledBuffer  = 1 << 20          // bigger write buffers are not kept
@@ -31,6 +32,9 @@ const (
 	answerTimeout  = 60 * time.Second  // an answer that is no stream must have been taken
 	publishTimeout = 15 * time.Second  // of a WebSocket's publish
 	settleTimeout  = time.Second       // a short poll waits for what it must see
+
+	streamGrace = 4 * time.Second  // a stream's member may come back: SSE clients do so after retryAfter
+	pollGrace   = 15 * time.Second // a poll's member may poll again
 
 	heartbeat    = 15 * time.Second // SSE comments
 	pingInterval = 25 * time.Second // WebSocket

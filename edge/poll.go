@@ -21,6 +21,11 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 		return err
 	}
 	defer sub.Close()
+	present, err := s.attend(r.Context(), q, nil)
+	if err != nil {
+		return err
+	}
+	defer present.end(pollGrace)
 	batch, err := s.pollBatch(r.Context(), sub, q)
 	if err != nil {
 		return err

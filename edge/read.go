@@ -20,6 +20,7 @@ type query struct {
 	wait       time.Duration
 	onGapError bool
 	envelope   bool // SSE: everything as JSON envelopes
+	attendee   *attendee
 }
 
 // readEvents answers GET /v1/events and /v1/topics/{topic}/events, whichever
@@ -68,6 +69,9 @@ func parseRead(r *http.Request) (*query, error) {
 		return nil, err
 	}
 	if q.wait, err = parseWait(values.Get("wait")); err != nil {
+		return nil, err
+	}
+	if q.attendee, err = parseAttendee(values); err != nil {
 		return nil, err
 	}
 	q.onGapError, err = parseOnGap(values.Get("on_gap"))

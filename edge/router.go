@@ -40,6 +40,7 @@ func (s *Server) table() []route {
 		}},
 		{path: "/v1/topics", methods: on(http.MethodGet, s.listTopics)},
 		{path: "/v1/topics/{topic}", methods: map[string]handler{http.MethodGet: s.getTopic, http.MethodDelete: s.deleteTopic}},
+		{path: "/v1/topics/{topic}/presence", methods: on(http.MethodGet, s.getPresence)},
 		{path: "/v1/topics/{topic}/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publish}},
 	}
 	list = append(list, staticRoutes()...)

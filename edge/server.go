@@ -19,6 +19,7 @@ type Options struct {
 	Broker   Broker
 	Cluster  Cluster
 	Policies Policies
+	Presence Presence
 	Health   Health       // nil: always ready
 	Log      *slog.Logger // nil discards
 

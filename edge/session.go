@@ -3,6 +3,7 @@ package edge
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -16,6 +17,7 @@ import (
 type session struct {
 	server   *Server
 	encoding encoding
+	member   string // who the URL says that this is
 	plain    string // plain mode: the one topic that frames are published to; "" if there is none
 	signal   func()
 	outbox   *outbox
@@ -27,6 +29,7 @@ type session struct {
 	several   bool        // pushes say which subscribe they belong to
 	replies   []byte      // frames
 	ending    *ending
+	grace     time.Duration // in which members may come back behind the end
 }
 
 // ending is how a session ends.
@@ -36,7 +39,7 @@ type ending struct {
 }
 
 func newSession(s *Server, json bool, signal func()) *session {
-	n := &session{server: s, encoding: plainFrames{}, signal: signal}
+	n := &session{server: s, encoding: plainFrames{}, signal: signal, grace: streamGrace}
 	if json {
 		n.encoding = jsonFrames{}
 	}
@@ -146,9 +149,11 @@ func (n *session) unsubscribe(gone []protocol.Selector, answer func(dst []byte) 
 		switch {
 		case changed && len(left) == 0:
 			n.retired = append(n.retired, f)
+			f.attendance.end(0)
 			continue
 		case changed:
 			f.selectors, f.narrowed = left, true
+			f.attendance.keep(left)
 			f.ready.Store(true)
 		}
 		kept = append(kept, f)
@@ -208,6 +213,7 @@ func (n *session) fill(dst []byte) (_ []byte, more bool, end *ending) {
 // lose ends a subscription that can't go on.
 func (n *session) lose(f *follower, err error) {
 	f.reader.Close()
+	f.attendance.end(0)
 	n.mu.Lock()
 	n.followers = slices.DeleteFunc(slices.Clone(n.followers), func(o *follower) bool { return o == f })
 	if n.isJSON() {
@@ -226,9 +232,11 @@ func (n *session) close() {
 	n.mu.Lock()
 	all := append(n.followers, n.retired...)
 	n.followers, n.retired = nil, nil
+	grace := n.grace
 	n.mu.Unlock()
 	for _, f := range all {
 		f.reader.Close()
+		f.attendance.end(grace)
 	}
 	n.outbox.wait()
 }

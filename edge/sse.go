@@ -43,6 +43,10 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
+	if st.follower.attendance, err = s.attend(r.Context(), q, st.follower.wake); err != nil {
+		return err
+	}
+	defer st.follower.attendance.end(streamGrace)
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -95,7 +99,8 @@ func (st *sseStream) run(ctx context.Context) {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	first := protocol.AppendSSEComment(protocol.AppendSSERetry(nil, retryAfter.Milliseconds()), "pushd")
-	ok := st.write(protocol.AppendSSEPosition(first, st.follower.given))
+	first = protocol.AppendSSEPosition(first, st.follower.given)
+	ok := st.write(st.follower.attendance.begin(first, st.blocks))
 	for ok {
 		more, end := st.deliver()
 		if end || ctx.Err() != nil {

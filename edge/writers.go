@@ -14,6 +14,7 @@ import (
 // is the number of its subscription, nil where there is one only.
 type encoding interface {
 	appendItem(dst []byte, sub *uint64, item *broker.Item) []byte
+	appendPresence(dst []byte, sub *uint64, c *protocol.PresenceChange) []byte
 }
 
 // sseBlocks is an SSE stream: raw payloads, or JSON envelopes.

@@ -47,6 +47,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) error {
 	defer gone()
 	c := &socket{server: s, wake: make(chan struct{}, 1)}
 	c.session = newSession(s, protocolName != "", signaler(c.wake))
+	c.session.member = q.values.Get("member")
 	defer c.session.close()
 	if err := c.begin(q); err != nil {
 		return err
@@ -186,6 +187,7 @@ func (c *socket) read() (code protocol.CloseCode, reason string) {
 		c.heard()
 		switch op {
 		case ws.OpClose:
+			c.session.goodbye(data)
 			return closeEcho(data)
 		case ws.OpPing:
 			c.session.pong(data)

@@ -26,6 +26,7 @@ type Node struct {
 
 	gossip    *cluster.Cluster
 	link      *cluster.Link
+	presence  *cluster.Presence
 	store     *raftstore.Store
 	broker    *broker.Broker
 	meta      *broker.Meta
@@ -82,6 +83,7 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 	if err := n.openStore(); err != nil {
 		return err
 	}
+	n.startPresence()
 	n.openEdge()
 	n.wg.Go(func() { n.reconcile(run) })
 	n.wg.Go(func() { n.watchFatal(run) })
@@ -171,7 +173,7 @@ func (n *Node) handlePeers() {
 }
 
 func (n *Node) openEdge() {
-	n.edge = edge.New(edge.Options{Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Health: n, Log: n.log})
+	n.edge = edge.New(edge.Options{Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Health: n, Log: n.log})
 	n.wg.Go(func() {
 		if err := n.edge.Serve(n.clients); err != nil {
 			n.fail(fmt.Errorf("serve clients: %w", err))
@@ -258,6 +260,9 @@ func (n *Node) close() {
 	n.cancel()
 	if n.edge == nil && n.clients != nil {
 		_ = n.clients.Close()
+	}
+	if n.presence != nil {
+		n.presence.Close()
 	}
 	if n.gossip != nil {
 		_ = n.gossip.Close()

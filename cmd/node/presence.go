@@ -1,0 +1,51 @@
+package node
+
+import (
+	"context"
+
+	"github.com/pushd/pushd/cluster"
+	"github.com/pushd/pushd/edge"
+	"github.com/pushd/pushd/protocol"
+)
+
+// presence is who is in which topic, where its policy allows it.
+type presence struct{ n *Node }
+
+// startPresence lets this node's members be known.
+func (n *Node) startPresence() {
+	n.presence = cluster.StartPresence(cluster.PresenceOptions{Cluster: n.gossip, Calls: n.link, Log: n.log})
+	for _, method := range []uint8{cluster.MethodPresenceTally, cluster.MethodPresenceMembers} {
+		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
+			return n.presence.ServeCall(ctx, from, method, req)
+		})
+	}
+}
+
+func (p presence) Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (edge.Attendance, protocol.PresenceList, error) {
+	if err := p.allowed(topic); err != nil {
+		return nil, protocol.PresenceList{}, err
+	}
+	a, list := p.n.presence.Join(ctx, topic, id, info, tell)
+	return a, list, nil
+}
+
+func (p presence) List(ctx context.Context, topic, after string, limit int) (protocol.PresenceList, error) {
+	if err := p.allowed(topic); err != nil {
+		return protocol.PresenceList{}, err
+	}
+	return p.n.presence.List(ctx, topic, after, limit), nil
+}
+
+func (p presence) Count(ctx context.Context, topic string) (int, error) {
+	if err := p.allowed(topic); err != nil {
+		return 0, err
+	}
+	return p.n.presence.Count(ctx, topic), nil
+}
+
+func (p presence) allowed(topic string) error {
+	if policy, _ := p.n.meta.Catalog().Policy(topic); policy.Presence == "off" {
+		return protocol.PresenceOff.Errorf("the policy of %s says that presence is off for %s", policy.Pattern, topic)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// Presence is who is in which topic. Its errors are *[protocol.Error] values.
+type Presence interface {
+	// Join makes a member present by one more connection; with the id "" nobody is. It returns the first members.
+	// tell, if it is not nil, gets what changes behind that; it must not block. info nil keeps what was said before.
+	Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (Attendance, protocol.PresenceList, error)
+	List(ctx context.Context, topic, after string, limit int) (protocol.PresenceList, error)
+	Count(ctx context.Context, topic string) (int, error)
+}
+
+// Attendance is one connection's presence in one topic.
+type Attendance interface {
+	// Update replaces what the member says of itself.
+	Update(info []byte)
+	// Leave ends it, at once or when the member has not come back within a time.
+	Leave(grace time.Duration)
+}
+
+func (s *Server) presence() (Presence, error) {
+	if s.options.Presence == nil {
+		return nil, protocol.NoSuchRoute.Errorf("this node keeps no presence")
+	}
+	return s.options.Presence, nil
+}
+
+// getPresence answers GET /v1/topics/{topic}/presence?count_only=&after=&limit=.
+func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
+	q, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	limit := 0
+	if !truthy(q.Get("count_only")) {
+		if limit, err = parseMembersLimit(q.Get("limit")); err != nil {
+			return err
+		}
+	}
+	list, err := s.listMembers(r.Context(), r.PathValue("topic"), q.Get("after"), limit)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeBody(w, http.StatusOK, "application/json", append(protocol.AppendPresence(nil, &list), '\n'))
+	return nil
+}
+
+// listMembers gives a page of members; with limit 0, their number only.
+func (s *Server) listMembers(ctx context.Context, topic, after string, limit int) (list protocol.PresenceList, err error) {
+	p, err := s.presence()
+	if err != nil {
+		return list, err
+	}
+	if err := protocol.CheckTopic(topic); err != nil {
+		return list, err
+	}
+	if limit > 0 {
+		return p.List(ctx, topic, after, limit)
+	}
+	list.Topic = topic
+	list.Count, err = p.Count(ctx, topic)
+	return list, err
+}
+
+func parseMembersLimit(s string) (int, error) {
+	if s == "" {
+		return protocol.DefaultPageEvents, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		n = 0
+	}
+	return n, checkMembersLimit(n, s)
+}
+
+func checkMembersLimit(n int, text string) error {
+	if n < 1 || n > protocol.MaxPageMembers {
+		return protocol.BadRequest.Errorf("limit=%s: must be a number from 1 to %d", clip(text), protocol.MaxPageMembers)
+	}
+	return nil
+}
+
+// presence answers with a page of a topic's members. With info it first replaces
+// what this connection's member says of itself.
+func (n *session) presence(id *uint64, c *protocol.PresenceCommand) error {
+	if c.Limit == 0 {
+		c.Limit = protocol.DefaultPageEvents
+	}
+	if err := checkMembersLimit(c.Limit, strconv.Itoa(c.Limit)); err != nil {
+		return err
+	}
+	if len(c.Info) > 0 {
+		info, err := protocol.CheckInfo(c.Info)
+		if err != nil {
+			return err
+		}
+		if !n.updateInfo(c.Topic, info) {
+			return protocol.BadRequest.Errorf("this connection is not present in %s; subscribe to it with presence first", clip(c.Topic))
+		}
+	}
+	list, err := n.server.listMembers(n.server.running, c.Topic, c.After, c.Limit)
+	if err != nil {
+		return err
+	}
+	n.reply(func(dst []byte) []byte {
+		return protocol.AppendReply(dst, id, "presence", protocol.AppendPresence(nil, &list))
+	})
+	return nil
+}
+
+func (n *session) updateInfo(topic string, info []byte) (found bool) {
+	n.mu.Lock()
+	followers := n.followers
+	n.mu.Unlock()
+	for _, f := range followers {
+		found = f.attendance.update(topic, info) || found
+	}
+	return found
+}
+
+// goodbye notes a close frame by which the client says that it is done: its
+// members leave at once. A page that is left or loaded anew closes with another
+// code, and may be back in a moment.
+func (n *session) goodbye(frame []byte) {
+	if code, _ := closeEcho(frame); len(frame) == 0 || code == protocol.CloseNormal {
+		n.mu.Lock()
+		n.grace = 0
+		n.mu.Unlock()
+	}
+}
