@@ -43,10 +43,11 @@ type Peers interface {
 
 // Methods of [Peers], answered by [Broker.ServeCall].
 const (
-	MethodPublish uint8 = 1 + iota // proposals for one partition, at its leader
-	MethodRead                     // what a reader wants of a partition
-	MethodLive                     // an event that is never stored
-	MethodTopics                   // topics of the partitions held here
+	MethodPublish  uint8 = 1 + iota // proposals for one partition, at its leader
+	MethodRead                      // what a reader wants of a partition
+	MethodLive                      // an event that is never stored
+	MethodTopics                    // topics of the partitions held here
+	MethodConsumer                  // a consumer's begin, end or progress, at its partition's leader
 )
 
 // Options configure a [Broker].
@@ -303,6 +304,8 @@ func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []by
 		return nil, b.serveLive(req)
 	case MethodTopics:
 		return b.serveTopics(req)
+	case MethodConsumer:
+		return b.serveConsumer(ctx, req)
 	}
 	return nil, protocol.BadRequest.Errorf("method %d is not known to this version of pushd", method)
 }

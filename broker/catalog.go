@@ -16,6 +16,8 @@ type Catalog struct {
 	Nodes      map[string]CatalogNode // by id
 	Policies   []protocol.Policy      // most specific first
 	Removed    []string               `json:",omitempty"` // ids that never come back, oldest first
+	Webhooks   []*Webhook             // by id
+	WebhookKey string                 // fingerprint of the key that seals their secrets; "" before the first
 }
 
 // CatalogNode is a registered node.

@@ -13,8 +13,9 @@ const commandVersion = 1
 type commandKind byte
 
 const (
-	commandPublish commandKind = 1 // leader's time, count, then publishes
-	commandDelete  commandKind = 2 // leader's time, topic
+	commandPublish   commandKind = 1 // leader's time, count, then publishes
+	commandDelete    commandKind = 2 // leader's time, topic
+	commandConsumers commandKind = 3 // leader's time, count, changes of consumers
 )
 
 // flags of a publish in a command.
@@ -74,6 +75,7 @@ type command struct {
 	time      int64
 	proposals []proposal
 	topic     string
+	consumers []consumerOp
 }
 
 func decodeCommand(entry []byte) (c command, err error) {
@@ -90,6 +92,8 @@ func decodeCommand(entry []byte) (c command, err error) {
 		}
 	case commandDelete:
 		c.topic = r.Text(protocol.MaxTopicBytes)
+	case commandConsumers:
+		c.consumers = readConsumerOps(r)
 	default:
 		return c, fmt.Errorf("log entry of unknown kind %d", c.kind)
 	}

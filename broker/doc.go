@@ -20,6 +20,7 @@
 //	partition  command  the state machine of one replica; topic, dedupe, retention
 //	segment    tail     its events on file and in memory; read finds them
 //	subscription lane   readers; start and cursor; wake; remote for other nodes' replicas
+//	consumer            named readers whose progress is replicated; package webhook moves them
 //	meta       catalog  which nodes hold what, and the policies
 //
 // What the broker needs of others it names in two interfaces: [Log], one

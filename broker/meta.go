@@ -76,6 +76,11 @@ type metaEntry struct {
 	SetReplicas  *SetReplicas   `json:"set_replicas,omitempty"`
 	PutPolicy    *PutPolicy     `json:"put_policy,omitempty"`
 	DeletePolicy *DeletePolicy  `json:"delete_policy,omitempty"`
+
+	PutWebhook     *PutWebhook     `json:"put_webhook,omitempty"`
+	DeleteWebhook  *DeleteWebhook  `json:"delete_webhook,omitempty"`
+	WithoutWebhook *WithoutWebhook `json:"without_webhook,omitempty"`
+	SetWebhookKey  *SetWebhookKey  `json:"set_webhook_key,omitempty"`
 }
 
 func (c CreateCluster) Encode() []byte { return encodeMeta(metaEntry{Create: &c}) }
@@ -149,6 +154,8 @@ func (c *Catalog) apply(e metaEntry) error {
 		sortPolicies(c.Policies)
 	case e.DeletePolicy != nil:
 		c.dropPolicy(e.DeletePolicy.Pattern)
+	default:
+		return c.applyWebhook(e)
 	}
 	return nil
 }

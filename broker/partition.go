@@ -20,21 +20,22 @@ type Partition struct {
 	policies func() *Catalog
 	tailMax  int
 
-	mu       sync.RWMutex // guards what follows, but for the segments' unwritten bytes
-	topics   map[string]*topic
-	byNumber []*topic
-	dedupe   *dedupe
-	segments []*segment
-	position uint64
-	index    uint64 // of the last log entry applied
-	time     int64  // of the last event
-	tail     tail
-	buried   []string                              // deleted topics, oldest first
-	armed    map[string]map[*Subscription]struct{} // readers that wait for a topic, which need not exist
-	waiting  map[*Subscription]struct{}            // armed readers with patterns
-	awaited  []awaited
-	closed   bool
-	lostUpTo uint64 // position of the last event of any topic that can't be read any more
+	mu        sync.RWMutex // guards what follows, but for the segments' unwritten bytes
+	topics    map[string]*topic
+	byNumber  []*topic
+	dedupe    *dedupe
+	consumers map[string]*consumer
+	segments  []*segment
+	position  uint64
+	index     uint64 // of the last log entry applied
+	time      int64  // of the last event
+	tail      tail
+	buried    []string                              // deleted topics, oldest first
+	armed     map[string]map[*Subscription]struct{} // readers that wait for a topic, which need not exist
+	waiting   map[*Subscription]struct{}            // armed readers with patterns
+	awaited   []awaited
+	closed    bool
+	lostUpTo  uint64 // position of the last event of any topic that can't be read any more
 
 	// What retention looked at last, so that it need not look at every topic each time.
 	due      int64 // nanoseconds since 1970 when the next event is too old
@@ -45,7 +46,7 @@ type Partition struct {
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
-		topics: map[string]*topic{}, dedupe: newDedupe(),
+		topics: map[string]*topic{}, dedupe: newDedupe(), consumers: map[string]*consumer{},
 		armed: map[string]map[*Subscription]struct{}{}, waiting: map[*Subscription]struct{}{},
 	}
 }
@@ -87,6 +88,8 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		result = results
 	case commandDelete:
 		result = p.delete(c.topic, &wake)
+	case commandConsumers:
+		result = p.applyConsumers(c.consumers)
 	}
 	p.wakeWaiting(&wake)
 	p.mu.Unlock()

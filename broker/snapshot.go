@@ -109,6 +109,7 @@ func (p *Partition) encodeState(files []SnapshotFile) []byte {
 	for _, f := range files {
 		b = appendUvarint(protocol.AppendBytes(b, f.Name), uint64(f.Size))
 	}
+	b = p.appendConsumers(b)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
 }
 
@@ -137,7 +138,7 @@ func (p *Partition) Restore(state io.Reader, dir string) error {
 	}
 	p.topics, p.byNumber, p.dedupe, p.segments = next.topics, next.byNumber, next.dedupe, next.segments
 	p.position, p.index, p.time, p.buried, p.tail = next.position, next.index, next.time, next.buried, tail{}
-	p.lostUpTo, p.swept = next.lostUpTo, time.Time{}
+	p.lostUpTo, p.swept, p.consumers = next.lostUpTo, time.Time{}, next.consumers
 	var wake wakeList
 	p.wakeEverybody(&wake)
 	p.mu.Unlock()
@@ -176,6 +177,7 @@ func (p *Partition) decodeState(b []byte) ([]SnapshotFile, error) {
 	for i := range files {
 		files[i] = SnapshotFile{Name: r.Text(maxNameBytes), Size: int64(r.Uvarint())}
 	}
+	p.readConsumers(r)
 	return files, r.Err()
 }
 

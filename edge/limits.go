@@ -11,6 +11,7 @@ const (
 	maxDiscard       = 4 << 20          // read off a refused HTTP/2 body before the answer
 	maxPolicyBody    = 16 << 10         // PUT /v1/policies/…
 	maxChangeBody    = 16 << 10         // POST /v1/cluster/…
+	maxWebhookBody   = 64 << 10         // POST and PATCH /v1/webhooks
 	maxCommandBytes  = 64 << 10         // a WebSocket command other than publish
 	maxControlBytes  = 125              // RFC 6455 §5.5
 	maxFragments     = 1 << 10          // frames of one WebSocket message

@@ -43,6 +43,7 @@ func (s *Server) table() []route {
 		{path: "/v1/topics/{topic}/presence", methods: on(http.MethodGet, s.getPresence)},
 		{path: "/v1/topics/{topic}/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publish}},
 	}
+	list = append(list, s.webhookRoutes()...)
 	list = append(list, staticRoutes()...)
 	for i := range list {
 		list[i].segments = strings.Split(list[i].path[1:], "/")

@@ -20,6 +20,7 @@ type Options struct {
 	Cluster  Cluster
 	Policies Policies
 	Presence Presence
+	Webhooks Webhooks
 	Health   Health       // nil: always ready
 	Log      *slog.Logger // nil discards
 

@@ -34,6 +34,7 @@ const (
 	NoSuchTopic      Code = "no_such_topic"      // 404
 	NoSuchPolicy     Code = "no_such_policy"     // 404
 	NoSuchNode       Code = "no_such_node"       // 404
+	NoSuchWebhook    Code = "no_such_webhook"    // 404
 	MethodNotAllowed Code = "method_not_allowed" // 405
 	NotAcceptable    Code = "not_acceptable"     // 406
 	RequestTimeout   Code = "request_timeout"    // 408: the request took too long to arrive
@@ -60,7 +61,7 @@ func (c Code) Status() int {
 		return http.StatusUnauthorized
 	case Forbidden, OriginNotAllowed, PresenceOff:
 		return http.StatusForbidden
-	case NoSuchRoute, NoSuchTopic, NoSuchPolicy, NoSuchNode:
+	case NoSuchRoute, NoSuchTopic, NoSuchPolicy, NoSuchNode, NoSuchWebhook:
 		return http.StatusNotFound
 	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed

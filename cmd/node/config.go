@@ -34,6 +34,10 @@ type Config struct {
 	InsecureNoAuth  bool // serve clients beyond loopback without keys
 	InsecureCluster bool // talk to nodes beyond loopback without keys
 
+	WebhookAllowPrivate bool // webhooks may go to any address; for development
+	WebhookAllowHTTP    bool // webhooks may go to http:// URLs
+	WebhookNoVerify     bool // webhooks need no handshake before the first event
+
 	Version string       // shown to other nodes and in answers
 	Log     *slog.Logger // nil discards
 }

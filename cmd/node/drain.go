@@ -47,6 +47,7 @@ func (n *Node) Stop(ctx context.Context) {
 		n.gossip.SetDraining(true)
 		n.askAll(ctx, askTimeout, methodDraining, nil)
 		n.handOver(ctx)
+		n.drainWebhooks(ctx)
 		_ = n.edge.Shutdown(ctx)
 		if ctx.Err() != nil {
 			n.close()
@@ -71,7 +72,7 @@ func (n *Node) handOver(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, g := range led {
 		if g.IsLeader() && len(g.Replicas()) > 1 {
-			wg.Go(func() { n.change(ctx, g, "hand over", "", g.TransferLeadership) })
+			wg.Go(func() { n.change(ctx, g, "hand over", "", n.transfer(g)) })
 		}
 	}
 	wg.Wait()

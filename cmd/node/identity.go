@@ -16,6 +16,7 @@ import (
 const (
 	identityFile   = "node.json"
 	identityFormat = 1
+	webhookKeyFile = "webhook.key" // seals webhook secrets; the same at every node
 )
 
 // identity is what makes a data directory one node of one cluster for life. A

@@ -23,5 +23,7 @@ const (
 	releaseFor      = 5 * time.Second        // a node that was told to drop a replica does not get it again
 	drainTimeout    = 20 * time.Second       // SIGTERM to the end of the last client connection
 	joinReminder    = 5 * time.Second        // between log lines while no member of --join answers
+	keyPeriod       = 200 * time.Millisecond // between looks for the key of webhook secrets
+	seenPause       = 2 * time.Millisecond   // between looks for a change in this node's catalog
 	retryPause      = 50 * time.Millisecond  // between looks for the catalog's leader
 )

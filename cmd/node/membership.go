@@ -72,7 +72,7 @@ func (n *Node) removeOne(ctx context.Context, m membership, voting int) bool {
 	}
 	id := extra[max(0, slices.IndexFunc(extra, func(r raftstore.Replica) bool { return !r.Voter }))].NodeID
 	if id == n.home.NodeID {
-		return n.change(ctx, m.group, "hand over", m.want[0], m.group.TransferLeadership)
+		return n.change(ctx, m.group, "hand over", m.want[0], n.transfer(m.group))
 	}
 	return n.change(ctx, m.group, "remove replica", id, m.group.Remove)
 }
@@ -84,7 +84,7 @@ func (n *Node) preferLeader(ctx context.Context, p uint16, g *raftstore.Group, w
 	if first == n.home.NodeID || !n.mayLead(first) || !n.caughtUp(g, first) || !n.transferred.due(time.Now()) {
 		return
 	}
-	if n.change(ctx, g, "hand over", first, g.TransferLeadership) {
+	if n.change(ctx, g, "hand over", first, n.transfer(g)) {
 		n.log.Info("leadership handed to the preferred replica", "partition", p, "node", n.nodeName(first))
 	}
 }

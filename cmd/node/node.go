@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/broker/webhook"
 	"github.com/pushd/pushd/cluster"
 	"github.com/pushd/pushd/edge"
 	"github.com/pushd/pushd/raftstore"
@@ -33,6 +34,7 @@ type Node struct {
 	metaGroup *raftstore.Group
 	groups    groups
 	edge      *edge.Server
+	webhooks  *webhook.Dispatcher
 
 	clients, peerListener net.Listener
 	transferred           pacer // hand-overs to preferred leaders
@@ -84,6 +86,9 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 		return err
 	}
 	n.startPresence()
+	if err := n.openWebhooks(run); err != nil {
+		return err
+	}
 	n.openEdge()
 	n.wg.Go(func() { n.reconcile(run) })
 	n.wg.Go(func() { n.watchFatal(run) })
@@ -143,7 +148,7 @@ func (n *Node) openStore() (err error) {
 
 // handlePeers answers what other nodes ask on the peer link.
 func (n *Node) handlePeers() {
-	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics} {
+	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics, broker.MethodConsumer} {
 		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
 			answer, err := n.broker.ServeCall(ctx, from, method, req)
 			return answer, toLink(err)
@@ -173,7 +178,7 @@ func (n *Node) handlePeers() {
 }
 
 func (n *Node) openEdge() {
-	n.edge = edge.New(edge.Options{Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Health: n, Log: n.log})
+	n.edge = edge.New(edge.Options{Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Webhooks: n.webhooks, Health: n, Log: n.log})
 	n.wg.Go(func() {
 		if err := n.edge.Serve(n.clients); err != nil {
 			n.fail(fmt.Errorf("serve clients: %w", err))
@@ -260,6 +265,9 @@ func (n *Node) close() {
 	n.cancel()
 	if n.edge == nil && n.clients != nil {
 		_ = n.clients.Close()
+	}
+	if n.webhooks != nil {
+		n.webhooks.Close()
 	}
 	if n.presence != nil {
 		n.presence.Close()

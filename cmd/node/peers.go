@@ -14,13 +14,15 @@ import (
 
 // Methods of the peer link beside the broker's own, which are below 200.
 const (
-	methodReport   uint8 = 200 + iota // how the asked node's replicas are; JSON
-	methodRelease                     // may the asking node drop its replica of a partition? for its leader
-	methodCatalog                     // a change of the catalog, for the meta group's leader
-	methodChange                      // an operator's change of the cluster, for the meta group's leader; JSON
-	methodRemoved                     // the asked node was removed from the cluster
-	methodReaders                     // how many readers topics have at the asked node; JSON
-	methodDraining                    // the asking node is about to give its leaders away
+	methodReport     uint8 = 200 + iota // how the asked node's replicas are; JSON
+	methodRelease                       // may the asking node drop its replica of a partition? for its leader
+	methodCatalog                       // a change of the catalog, for the meta group's leader
+	methodChange                        // an operator's change of the cluster, for the meta group's leader; JSON
+	methodRemoved                       // the asked node was removed from the cluster
+	methodReaders                       // how many readers topics have at the asked node; JSON
+	methodDraining                      // the asking node is about to give its leaders away
+	methodWebhooks                      // what another node's webhooks ask of this one's
+	methodWebhookKey                    // the key that seals webhook secrets
 )
 
 // peers are the other nodes as the broker sees them.

@@ -46,6 +46,9 @@ func agentFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "replace-after", EnvVars: []string{"PUSHD_REPLACE_AFTER"}, Usage: "`TIME` after which a node that is away is replaced (default: 10m)"},
 		&cli.BoolFlag{Name: "insecure-no-auth", EnvVars: []string{"PUSHD_INSECURE_NO_AUTH"}, Usage: "let everybody in, beyond this machine"},
 		&cli.BoolFlag{Name: "insecure-cluster", EnvVars: []string{"PUSHD_INSECURE_CLUSTER"}, Usage: "let every host be a node, beyond this machine"},
+		&cli.BoolFlag{Name: "webhook-allow-private", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_PRIVATE"}, Usage: "let webhooks go to any address, not just the open internet"},
+		&cli.BoolFlag{Name: "webhook-allow-http", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_HTTP"}, Usage: "let webhooks go to http:// URLs"},
+		&cli.BoolFlag{Name: "webhook-no-verify", EnvVars: []string{"PUSHD_WEBHOOK_NO_VERIFY"}, Usage: "send events without asking the endpoint first"},
 		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
 	}
 }
@@ -71,7 +74,10 @@ func runAgent(c *cli.Context) error {
 			*field = c.Int(name)
 		}
 	}
-	for name, field := range map[string]*bool{"insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster} {
+	for name, field := range map[string]*bool{
+		"insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster,
+		"webhook-allow-private": &cfg.WebhookAllowPrivate, "webhook-allow-http": &cfg.WebhookAllowHTTP, "webhook-no-verify": &cfg.WebhookNoVerify,
+	} {
 		if c.IsSet(name) {
 			*field = c.Bool(name)
 		}

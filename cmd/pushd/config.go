@@ -29,6 +29,10 @@ type file struct {
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
+
+	WebhookAllowPrivate *bool `yaml:"webhook_allow_private"`
+	WebhookAllowHTTP    *bool `yaml:"webhook_allow_http"`
+	WebhookNoVerify     *bool `yaml:"webhook_no_verify"`
 }
 
 // loadConfig fills cfg from a file; "" is none.

@@ -1,0 +1,200 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// Place is where an event lies, without the event.
+type Place struct {
+	Position uint64
+	Topic    string
+}
+
+// places finds up to limit retained events behind a position by the index alone,
+// what is lost among them, and how far it has looked: not beyond upTo, nor far
+// enough to keep Apply waiting.
+func (p *Partition) places(after, upTo uint64, limit int, match func(topic string) bool) (found []Place, gaps []lostRange, reached uint64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	reached = max(after, min(p.position, upTo, after+listSpan))
+	if p.closed || reached == after {
+		return nil, nil, after
+	}
+	w := want{after: after, matches: func(t *topic) bool { return match(t.name) }, previous: func(*topic) uint64 { return 0 }}
+	p.walkAll(w, reached, func(position uint64, _ *segment, t *topic) bool {
+		if position <= t.gone || position <= t.deleted || position < t.epoch {
+			return true
+		}
+		if len(found) >= limit {
+			reached = position - 1
+			return false
+		}
+		found = append(found, Place{position, t.name})
+		return true
+	})
+	return found, p.lost(w, reached), reached
+}
+
+// missed lists what is no longer retained behind a position.
+func (p *Partition) missed(after uint64, match func(topic string) bool) []lostRange {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	w := want{after: after, matches: func(t *topic) bool { return match(t.name) }, previous: func(*topic) uint64 { return 0 }}
+	return p.lost(w, p.position)
+}
+
+// followUp is a topic's next retained event behind a position, up to another;
+// 0 if there is none.
+func (p *Partition) followUp(name string, after, upTo uint64) uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	t := p.topics[name]
+	if t == nil || p.closed {
+		return 0
+	}
+	at := p.next(t, max(after, t.gone, t.deleted))
+	if at > upTo {
+		return 0
+	}
+	return at
+}
+
+// at reads one retained event; nil if it is gone.
+func (p *Partition) at(position uint64) (*Record, error) {
+	for {
+		f, plan, err := p.planAt(position)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := plan.load(&f)
+		if err != nil {
+			return nil, err
+		}
+		if ok && len(f.records) == 0 {
+			return nil, nil
+		}
+		if ok {
+			return f.records[0], nil
+		}
+	}
+}
+
+func (p *Partition) planAt(position uint64) (f found, pl plan, err error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed {
+		return f, pl, errReplicaGone
+	}
+	w := want{after: position - 1, matches: func(*topic) bool { return true }}
+	p.walkAll(w, position, func(position uint64, s *segment, t *topic) bool {
+		if position <= t.gone || position <= t.deleted || position < t.epoch {
+			return false
+		}
+		r := p.tail.at(position)
+		if r == nil {
+			pl.spans = append(pl.spans, planned{0, s.span(position)})
+		}
+		f.records = append(f.records, r)
+		return false
+	})
+	return f, pl, nil
+}
+
+// lag counts the retained events that a consumer has not settled, and gives the
+// time of the oldest.
+func (p *Partition) lag(s *ConsumerState, match func(topic string) bool) (events uint64, oldest int64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	see := func(position uint64) {
+		if at := p.timeAt(position); at != 0 && (oldest == 0 || at < oldest) {
+			oldest = at
+		}
+	}
+	upTo := p.position
+	if s.Until != 0 {
+		upTo = s.Until
+	}
+	for _, t := range p.byNumber {
+		after := max(s.Floor, t.gone)
+		if !t.exists() || t.newest <= after || !match(t.name) {
+			continue
+		}
+		events += p.count(t, after, upTo)
+		if at := p.next(t, after); at != 0 && at <= upTo {
+			see(at)
+		}
+	}
+	for _, o := range s.Open {
+		n := uint64(1)
+		if t := p.topics[o.Topic]; o.Topic != "" && t != nil {
+			n = p.count(t, max(o.Position-1, t.gone), s.Floor)
+		}
+		events += n
+		see(o.Position)
+	}
+	return events, oldest
+}
+
+// beginAt is the state of a consumer that begins at a start position.
+func (b *Broker) beginAt(p *Partition, selectors []protocol.Selector, start protocol.Start, ordered bool) (ConsumerState, error) {
+	if start.Kind == protocol.StartLast {
+		return p.beginAtLast(selectors, start.N, ordered)
+	}
+	catalog := b.catalog.Load()
+	s := newReader(b, selectors)
+	s.salt = catalog.Salt()
+	if err := s.begin(catalog, start); err != nil {
+		return ConsumerState{}, err
+	}
+	floor, covered := p.endPosition(), false
+	for _, l := range s.lanes {
+		if l.partition != p.id {
+			continue
+		}
+		if l.start != nil {
+			p.resolve(s, l)
+		}
+		if !covered || l.position < floor {
+			floor, covered = l.position, true
+		}
+	}
+	return ConsumerState{Floor: floor}, nil
+}
+
+func (p *Partition) endPosition() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.position
+}
+
+// beginAtLast opens the last n events of each topic that is covered.
+func (p *Partition) beginAtLast(selectors []protocol.Selector, n int, ordered bool) (ConsumerState, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	s := ConsumerState{Floor: p.position}
+	for _, t := range p.byNumber {
+		last := min(uint64(n), t.events())
+		if !t.exists() || last == 0 || !covers(selectors, t.name) {
+			continue
+		}
+		first := p.positionOfOffset(t, t.last+1-last)
+		if ordered {
+			s.Open = append(s.Open, OpenEvent{Position: first, Topic: t.name})
+		}
+		for at := first; at != 0 && !ordered && len(s.Open) <= MaxOpenEvents; at = p.next(t, at) {
+			s.Open = append(s.Open, OpenEvent{Position: at})
+		}
+		if len(s.Open) > MaxOpenEvents {
+			return s, protocol.BadCursor.Errorf("after=-%d means more than %d events of one partition; begin at a time (@10m) or at earliest", n, MaxOpenEvents)
+		}
+	}
+	slices.SortFunc(s.Open, func(a, b OpenEvent) int { return cmp.Compare(a.Position, b.Position) })
+	return s, nil
+}
+
+func covers(selectors []protocol.Selector, topic string) bool {
+	return slices.ContainsFunc(selectors, func(s protocol.Selector) bool { return s.Match(topic) })
+}

@@ -1,0 +1,249 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/pushd/pushd/broker"
+)
+
+// lead is this node's leadership of a partition in one term: it feeds lanes
+// with what is published, and replicates their progress. The dispatcher's mutex
+// guards it.
+type lead struct {
+	d         *Dispatcher
+	partition uint16
+	term      uint64
+	ctx       context.Context // ends with the leadership; requests hang on it
+	cancel    context.CancelFunc
+	done      chan struct{} // closed once its goroutines have ended
+
+	lanes    map[string]*lane // by consumer
+	matcher  *matcher
+	position uint64 // up to where the feed has offered events
+	loaded   bool   // the state that was replicated is known
+	draining bool
+	inFlight int
+
+	unsaved int
+	kick    chan struct{} // capacity 1: save at once
+	soon    chan struct{} // capacity 1: save within saveAfter
+	idle    chan struct{} // not nil: closed once nothing is in flight
+}
+
+func (d *Dispatcher) newLead(partition uint16, term uint64) *lead {
+	l := &lead{
+		d: d, partition: partition, term: term, done: make(chan struct{}), lanes: map[string]*lane{}, matcher: newMatcher(nil),
+		kick: make(chan struct{}, 1), soon: make(chan struct{}, 1),
+	}
+	l.ctx, l.cancel = context.WithCancel(d.running)
+	return l
+}
+
+// open says whether requests may begin.
+func (l *lead) open() bool { return l.loaded && !l.draining && l.ctx.Err() == nil }
+
+// run takes over what the last leader did, then feeds until the leadership ends.
+func (l *lead) run() {
+	defer close(l.done)
+	for l.d.node.Barrier(l.ctx, l.partition) != nil {
+		if !pause(l.ctx, pollPeriod) {
+			return
+		}
+	}
+	saved := make(chan struct{})
+	go func() {
+		defer close(saved)
+		l.save()
+	}()
+	defer func() { <-saved }()
+	l.d.load(l)
+	for l.ctx.Err() == nil {
+		l.feed()
+	}
+}
+
+// feed offers lanes at the end of the log what is new there.
+func (l *lead) feed() {
+	l.d.mu.Lock()
+	m, from := l.matcher, l.position
+	l.d.mu.Unlock()
+	places, _, reached := l.d.broker.Places(l.partition, from, math.MaxUint64, feedPlaces, m.match)
+	if reached == from {
+		l.d.broker.Await(l.ctx, l.partition, from+1)
+		return
+	}
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.matcher != m {
+		return // lanes have changed: look again with them
+	}
+	for _, at := range places {
+		for _, n := range m.lanes(at.Topic) {
+			l.give(n, at)
+		}
+	}
+	l.position = reached
+	l.d.pump()
+}
+
+func (l *lead) give(n *lane, at broker.Place) {
+	if n.ended || !n.tail || at.Position <= n.scanned {
+		return
+	}
+	if !n.offer(at.Position, at.Topic) {
+		n.tail, n.scanned = false, at.Position-1
+		return
+	}
+	l.d.enqueue(n.endpoint)
+}
+
+// behind reads on for a lane that is not at the end of the log, as far as it
+// has room. d.mu is held.
+func (d *Dispatcher) behind(n *lane) {
+	if n.tail || n.pulling || n.ended || !n.lead.open() || n.room() <= 0 || n.done() || n.until != 0 && n.scanned >= n.until {
+		return
+	}
+	n.pulling = true
+	after, upTo, limit, selectors := n.scanned, uint64(math.MaxUint64), n.room(), n.endpoint.selectors
+	if n.until != 0 {
+		upTo = n.until
+	}
+	d.spawn(func() {
+		places, gaps, reached := d.broker.Places(n.lead.partition, after, upTo, limit, func(topic string) bool { return covers(selectors, topic) })
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		n.pulling = false
+		if n.ended {
+			return
+		}
+		for _, at := range places {
+			if !n.offer(at.Position, at.Topic) {
+				reached = at.Position - 1
+				break
+			}
+		}
+		n.scanned = reached
+		n.tail = n.until == 0 && reached >= n.lead.position
+		d.missed(n, gaps)
+		d.enqueue(n.endpoint)
+		d.behind(n)
+		d.pump()
+	})
+}
+
+// changed notes progress that is to be replicated. d.mu is held.
+func (l *lead) changed(settled int) {
+	l.unsaved += settled
+	to := l.soon
+	if l.unsaved >= saveSettles {
+		to = l.kick
+	}
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
+
+// save replicates progress: soon, at once when there is much of it, and never
+// too often. It ends with the leadership.
+func (l *lead) save() {
+	var last time.Time
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-l.kick:
+		case <-l.soon:
+			select {
+			case <-l.ctx.Done():
+				return
+			case <-l.kick:
+			case <-time.After(saveAfter):
+			}
+		}
+		if !pause(l.ctx, saveApart-time.Since(last)) {
+			return
+		}
+		last = time.Now()
+		if err := l.saveNow(l.ctx); err != nil && !errors.Is(err, broker.ErrNotLeader) && l.ctx.Err() == nil {
+			l.d.log.Warn("webhook progress could not be stored; trying again", "partition", l.partition, "err", err)
+		}
+	}
+}
+
+// saveNow replicates what has changed. What fails is sent again with the next:
+// a state replaces a state, so that it does no harm to have it twice.
+func (l *lead) saveNow(ctx context.Context) error {
+	for {
+		list, lanes, counts := l.collect()
+		if len(list) == 0 {
+			return nil
+		}
+		limited, cancel := context.WithTimeout(ctx, saveTimeout)
+		err := l.d.broker.SaveProgress(limited, l.partition, list)
+		cancel()
+		l.d.mu.Lock()
+		for i, n := range lanes {
+			if err != nil {
+				n.dirty = true
+				continue
+			}
+			n.unsaved -= counts[i]
+			n.floor = list[i].State.Floor
+			l.d.enqueue(n.endpoint)
+			l.d.finishReplay(n)
+		}
+		if err != nil {
+			l.changed(0)
+		}
+		l.d.counters.saves++
+		l.d.pump()
+		l.d.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// collect takes what has changed, as much as one entry may carry.
+func (l *lead) collect() (list []broker.Consumer, lanes []*lane, counts []int) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	l.unsaved = 0
+	size := 0
+	for _, n := range l.lanes {
+		if !n.dirty || size > maxSaveBytes {
+			continue
+		}
+		n.dirty = false
+		c := broker.Consumer{ID: n.id, Epoch: n.epoch, State: n.state()}
+		list, lanes, counts = append(list, c), append(lanes, n), append(counts, n.unsaved)
+		size += 64 + 32*len(c.State.Open)
+	}
+	for _, n := range l.lanes {
+		if len(list) == 0 || size > maxSaveBytes || n.dirty || !n.tail || n.unsaved > 0 || l.position < n.floor+staleFloor {
+			continue
+		}
+		list, lanes, counts = append(list, broker.Consumer{ID: n.id, Epoch: n.epoch, State: n.state()}), append(lanes, n), append(counts, 0)
+		size += 64
+	}
+	return list, lanes, counts
+}
+
+// pause waits; false if ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
