@@ -69,6 +69,7 @@ const (
 	pollPeriod   = 50 * time.Millisecond  // looks at who leads what, and at the catalog
 	timerPeriod  = 100 * time.Millisecond // looks at what is due again
 	drainTimeout = 5 * time.Second        // a planned hand-over waits for requests
+	keyTimeout   = 5 * time.Second        // a node waits for the key of secrets
 	askTimeout   = 2 * time.Second        // of other nodes
 	sweepPeriod  = 10 * time.Minute       // looks for consumers that are nobody's
 	orphanAge    = time.Hour              // that consumers are surely no part of a registration under way

@@ -23,7 +23,7 @@ func (d *Dispatcher) Create(ctx context.Context, spec protocol.WebhookSpec) (pro
 	if err := d.broker.CheckStart(spec.Topics, spec.After); err != nil {
 		return protocol.Webhook{}, err
 	}
-	key, err := d.key()
+	key, err := d.key(ctx)
 	if err != nil {
 		return protocol.Webhook{}, err
 	}
@@ -60,8 +60,15 @@ func newID() string {
 	return "wh_" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
-func (d *Dispatcher) key() ([]byte, error) {
+// key waits a little for the key, which a node that has just started may still
+// be asking for.
+func (d *Dispatcher) key(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
 	key := d.node.Key()
+	for key == nil && pause(ctx, pollPeriod) {
+		key = d.node.Key()
+	}
 	if key == nil {
 		return nil, protocol.NoLeader.Errorf("this node does not have the cluster's key for webhook secrets yet; try again, or another node")
 	}
@@ -269,7 +276,7 @@ func (d *Dispatcher) Delete(ctx context.Context, id string) error {
 // RotateSecret gives a webhook another secret. The old one signs beside it for
 // a day.
 func (d *Dispatcher) RotateSecret(ctx context.Context, id, text string) (protocol.Webhook, error) {
-	key, err := d.key()
+	key, err := d.key(ctx)
 	if err != nil {
 		return protocol.Webhook{}, err
 	}

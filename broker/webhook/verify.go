@@ -131,7 +131,7 @@ func (d *Dispatcher) Test(ctx context.Context, id string) (protocol.WebhookTest,
 	if err != nil {
 		return protocol.WebhookTest{}, err
 	}
-	key, err := d.key()
+	key, err := d.key(ctx)
 	if err != nil {
 		return protocol.WebhookTest{}, err
 	}
