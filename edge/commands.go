@@ -154,7 +154,7 @@ func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
 	q := &query{after: c.After}
 	var err error
 	if c.Presence {
-		q.attendee = &attendee{member: cmp.Or(c.Member, n.member)}
+		q.attendee = &attendee{member: cmp.Or(c.Member, n.member), watch: c.Watch}
 		if err = q.attendee.check(c.Info); err != nil {
 			return err
 		}

@@ -50,6 +50,7 @@ type SubscribeCommand struct {
 	After    string          `json:"after,omitempty"`
 	Presence bool            `json:"presence,omitempty"`
 	Member   string          `json:"member,omitempty"` // with presence, where there are no tokens: who this is
+	Watch    bool            `json:"watch,omitempty"`  // with presence: be told without being a member
 	Info     json.RawMessage `json:"info,omitempty"`   // with presence: what the member says of itself
 	Envelope *bool           `json:"envelope,omitempty"`
 	OnGap    string          `json:"on_gap,omitempty"` // "error" or "" (continue)

@@ -67,7 +67,7 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
 		Action:         func(c *cli.Context) error { return topLevel(c) },
 		Commands: []*cli.Command{
 			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
-			topicsCommand(), policiesCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(), checkCommand(),
+			topicsCommand(), presenceCommand(), policiesCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(), checkCommand(),
 			versionCommand(), completionCommand(),
 		},
 	}
@@ -132,9 +132,9 @@ func exitCode(err error) int {
 	switch protocol.CodeOf(err) {
 	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy, protocol.NoSuchNode:
 		return exitNotFound
-	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed:
+	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed, protocol.PresenceOff:
 		return exitDenied
-	case protocol.BadRequest, protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadContentType, protocol.TooManyTopics:
+	case protocol.BadRequest, protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadMember, protocol.BadInfo, protocol.BadContentType, protocol.TooManyTopics:
 		return exitUsage
 	case protocol.NoLeader, protocol.OutcomeUnknown, protocol.Overloaded, protocol.DiskFull, protocol.ShuttingDown:
 		return exitUnhealthy

@@ -20,6 +20,7 @@ func subscribeCommand() *cli.Command {
 		Flags: append(clientFlags(),
 			&cli.StringFlag{Name: "via", Value: "ws", Usage: "`SYSTEM`: ws, sse, longpoll or poll"},
 			&cli.StringFlag{Name: "after", Value: "latest", Usage: "start `POSITION`: a cursor, earliest, latest, -N, @time or @10m"},
+			&cli.StringFlag{Name: "member", Usage: "be present in the topics as `ID`"},
 			&cli.StringFlag{Name: "on-gap", Usage: "error: end where events are gone"},
 			&cli.IntFlag{Name: "count", Usage: "end after `N` events"},
 			&cli.DurationFlag{Name: "timeout", Usage: "end after this `TIME`"},
@@ -45,8 +46,13 @@ func runSubscribe(c *cli.Context) error {
 		return err
 	}
 	defer cl.Close()
+	var present *client.Attend
+	if id := c.String("member"); id != "" {
+		present = &client.Attend{Member: id}
+	}
 	sub, err := cl.Subscribe(client.SubscribeOptions{
-		Topics: c.Args().Slice(), After: c.String("after"), Via: client.Via(c.String("via")),
+		Presence: present,
+		Topics:   c.Args().Slice(), After: c.String("after"), Via: client.Via(c.String("via")),
 		OnGap: c.String("on-gap"), PollEvery: c.Duration("every"),
 	})
 	if err != nil {
@@ -81,6 +87,9 @@ func follow(ctx context.Context, c *cli.Context, sub *client.Subscription, p *pr
 		d, err := sub.Next(ctx)
 		if err != nil {
 			return err
+		}
+		if d.Presence != nil {
+			continue // pushd presence --watch is for that
 		}
 		if d.Gap != nil {
 			_, _ = fmt.Fprintf(c.App.ErrWriter, "pushd: gap: events %d to %d of %s are gone (%s)\n", d.Gap.From, d.Gap.To, d.Gap.Topic, d.Gap.Reason)

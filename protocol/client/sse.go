@@ -114,6 +114,8 @@ func (blk block) batch() (b batch, err error) {
 			return b, fmt.Errorf("read a gap: %w", err)
 		}
 		b.deliveries = []Delivery{{Gap: g}}
+	case blk.event == protocol.SSEPresence:
+		return presenceBatch(blk.data)
 	case blk.event == "pushd.drain":
 		var d protocol.Drain
 		if err := json.Unmarshal(blk.data, &d); err != nil {

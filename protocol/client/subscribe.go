@@ -32,12 +32,14 @@ type SubscribeOptions struct {
 	Via       Via           // "" means WebSocket
 	OnGap     string        // "error" ends with an error at a gap
 	PollEvery time.Duration // between short polls that found nothing; 0 means 1 s
+	Presence  *Attend       // nil: without presence
 }
 
-// Delivery is one thing a reader gets: an event or a gap.
+// Delivery is one thing a reader gets: an event, a gap, or who is there.
 type Delivery struct {
-	Event *protocol.Envelope
-	Gap   *protocol.Gap
+	Event    *protocol.Envelope
+	Gap      *protocol.Gap
+	Presence *protocol.Presence
 }
 
 // batch is what a source gives at once, and the cursor behind it.
@@ -192,6 +194,7 @@ func (s *Subscription) query() url.Values {
 	if s.options.OnGap != "" {
 		v.Set("on_gap", s.options.OnGap)
 	}
+	s.options.Presence.query(v)
 	return v
 }
 

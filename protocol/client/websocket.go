@@ -187,7 +187,9 @@ func (s *Subscription) openWebSocket(ctx context.Context, server string) (source
 		return nil, err
 	}
 	id := uint64(1)
-	command, err := json.Marshal(protocol.Command{ID: &id, Subscribe: &protocol.SubscribeCommand{Topics: s.options.Topics, After: s.cursor, OnGap: s.options.OnGap}})
+	subscribe := &protocol.SubscribeCommand{Topics: s.options.Topics, After: s.cursor, OnGap: s.options.OnGap}
+	s.options.Presence.command(subscribe)
+	command, err := json.Marshal(protocol.Command{ID: &id, Subscribe: subscribe})
 	if err == nil {
 		err = k.send(command)
 	}
@@ -230,6 +232,8 @@ func pushBatch(p *protocol.Push) (b batch, err error) {
 	case p.Event != nil:
 		b.cursor = p.Event.Cursor
 		b.deliveries = []Delivery{{Event: p.Event}}
+	case p.Presence != nil:
+		b.deliveries = []Delivery{{Presence: p.Presence}}
 	case p.Gap != nil:
 		b.deliveries = []Delivery{{Gap: p.Gap}}
 	case p.Subscribed != nil:
@@ -237,6 +241,7 @@ func pushBatch(p *protocol.Push) (b batch, err error) {
 		for i := range p.Subscribed.Gaps {
 			b.deliveries = append(b.deliveries, Delivery{Gap: &p.Subscribed.Gaps[i]})
 		}
+		b.deliveries = append(b.deliveries, firstMembers(p.Subscribed.Presence)...)
 	}
 	return b, nil
 }

@@ -72,6 +72,12 @@ export class Client {
     }
   }
 
+  /** Who is in a topic: {topic, count, members, next?}; give next as after to go on. */
+  async presence(topic, { after = "", limit = 100 } = {}) {
+    const r = await this.request(`/v1/topics/${encodeURIComponent(topic)}/presence?` + new URLSearchParams({ after, limit }));
+    return await r.json();
+  }
+
   /** Follows topics and patterns until close(); see Subscription. */
   subscribe(topics, options = {}) {
     return new Subscription(this, [].concat(topics), options);
@@ -101,6 +107,8 @@ export class Subscription {
    * @param {(gap) => void} [o.onGap] @param {(state) => void} [o.onState] connecting, open or closed
    * @param {(err) => void} [o.onError] every failure; temporary ones are tried again
    * @param {number} [o.pollMs] pause of "poll", 2000 by default
+   * @param {{member?, info?, watch?}} [o.presence] be present in the topics (named in full), or with watch only be told
+   * @param {(change) => void} [o.onPresence] gets {topic, count} with members (all of them, first) or joined, left, updated
    */
   constructor(client, topics, o) {
     this.client = client;
@@ -142,6 +150,12 @@ export class Subscription {
     const q = new URLSearchParams();
     for (const t of this.topics) q.append("topic", t);
     for (const [k, v] of Object.entries({ after: this.cursor, ...more })) q.set(k, v);
+    const who = this.options.presence;
+    if (who) {
+      q.set("presence", who.watch ? "watch" : "1");
+      if (who.member) q.set("member", who.member);
+      if (who.info !== undefined) q.set("info", JSON.stringify(who.info));
+    }
     return "/v1/events?" + q;
   }
 
@@ -212,6 +226,7 @@ export class Subscription {
     switch (data === undefined ? "" : event) {
       case "": break;
       case "pushd.gap": this.options.onGap?.(JSON.parse(data)); break;
+      case "pushd.presence": this.options.onPresence?.(JSON.parse(data)); break;
       case "pushd.drain": this.client.next(); break;
       case "pushd.error": { const p = JSON.parse(data); throw new PushdError(p.code, p.detail, p.status, p.retry_after_ms); }
       default: await this.give(JSON.parse(data));
@@ -245,6 +260,9 @@ export class Subscription {
     if (p.subscribed) {
       this.opened();
       this.cursor = p.subscribed.cursor;
+      for (const list of p.subscribed.presence ?? []) this.options.onPresence?.(list);
+    } else if (p.presence) {
+      this.options.onPresence?.(p.presence);
     } else if (p.event) {
       await this.give(p.event);
     } else if (p.gap) {
