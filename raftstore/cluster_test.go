@@ -130,6 +130,7 @@ type cluster struct {
 	addrs map[string]string
 	nodes map[string]*testNode
 	mute  map[string]chan struct{} // nodes that are silent, until the channel is closed
+	disk  func(id string) *memFS   // of clusters on file systems in memory
 }
 
 type testNode struct {
@@ -168,6 +169,18 @@ func (c *cluster) ids() []string {
 
 func (c *cluster) start(id string) *testNode {
 	c.t.Helper()
+	n, err := c.tryStart(id)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// deadline bounds what a test waits for.
+func (c *cluster) deadline() <-chan time.Time { return time.After(20 * time.Second) }
+
+func (c *cluster) tryStart(id string) (*testNode, error) {
+	c.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.t.Fatal(err)
@@ -197,10 +210,8 @@ func (c *cluster) start(id string) *testNode {
 	if c.opts != nil {
 		c.opts(&o)
 	}
-	if n.store, err = Open(o); err != nil {
-		c.t.Fatal(err)
-	}
-	return n
+	n.store, err = Open(o)
+	return n, err
 }
 
 // silence makes a node hang: nothing it sends and nothing sent to it arrives, but no connection ends.

@@ -14,13 +14,14 @@ import (
 // Bytes between peers. Little endian. The dialling node sends a hello and then requests; the other sends answers.
 //
 //	hello   magic "PRFT" | version u8 | purpose u8 | node bytes u8 | node
-//	frame   body bytes u32 | crc u32 (all that follows) | type u8 | 0 u8 | group u16 | request u64 | body
+//	frame   body bytes u32 | crc u32 (all that follows) | type u8 | 0 u8 | group u16 | request u64 |
+//	        from u32 | to u32 (incarnations of the replicas) | body
 //
 // A connection for a snapshot carries one install request, then the snapshot's bytes, then one answer back.
 const (
 	peerMagic       = 0x54465250
-	peerVersion     = 1
-	peerHeaderSize  = 20
+	peerVersion     = 2
+	peerHeaderSize  = 28
 	appendFixed     = 36
 	peerEntryHeader = 29
 )
@@ -50,6 +51,8 @@ const (
 	frameInstall           frameType = 9 // term, last index, last term, configuration index, size: u64 each | configuration
 	frameInstallAnswer     frameType = 10
 	frameRefused           frameType = 11 // text
+	frameWho               frameType = 12 // nothing: which incarnation is your replica?
+	frameReplaced          frameType = 13 // incarnation u32: answer to frameWho, and to a request for another one
 	flagSuccess                      = 1
 	flagNoRetryBackoff               = 2
 	flagLeadershipTransfer           = 1
@@ -58,8 +61,8 @@ const (
 var errFrame = errors.New("malformed peer frame")
 
 type peerFrame struct {
-	kind    frameType
-	group   uint16
+	kind frameType
+	route
 	request uint64 // 0: no answer is wanted
 	body    []byte
 }
@@ -90,10 +93,12 @@ func readHello(r io.Reader) (purpose, string, error) {
 }
 
 // beginFrame appends a frame header; endFrame fills it in when the body stands behind it.
-func beginFrame(dst []byte, kind frameType, group uint16, request uint64) []byte {
+func beginFrame(dst []byte, kind frameType, to route, request uint64) []byte {
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, byte(kind), 0)
-	dst = binary.LittleEndian.AppendUint16(dst, group)
-	return binary.LittleEndian.AppendUint64(dst, request)
+	dst = binary.LittleEndian.AppendUint16(dst, to.group)
+	dst = binary.LittleEndian.AppendUint64(dst, request)
+	dst = binary.LittleEndian.AppendUint32(dst, to.from)
+	return binary.LittleEndian.AppendUint32(dst, to.to)
 }
 
 func endFrame(buf []byte, start int) []byte {
@@ -120,14 +125,14 @@ func readFrame(r io.Reader) (peerFrame, error) {
 		return peerFrame{}, fmt.Errorf("%w: fails its check", errFrame)
 	}
 	return peerFrame{
-		kind: frameType(h[8]), group: binary.LittleEndian.Uint16(h[10:]),
-		request: binary.LittleEndian.Uint64(h[12:]), body: body,
+		kind: frameType(h[8]), request: binary.LittleEndian.Uint64(h[12:]), body: body,
+		route: route{binary.LittleEndian.Uint16(h[10:]), binary.LittleEndian.Uint32(h[20:]), binary.LittleEndian.Uint32(h[24:])},
 	}, nil
 }
 
-func appendAppend(dst []byte, group uint16, request uint64, q *raft.AppendEntriesRequest) []byte {
+func appendAppend(dst []byte, to route, request uint64, q *raft.AppendEntriesRequest) []byte {
 	start := len(dst)
-	dst = beginFrame(dst, frameAppend, group, request)
+	dst = beginFrame(dst, frameAppend, to, request)
 	dst = binary.LittleEndian.AppendUint64(dst, q.Term)
 	dst = binary.LittleEndian.AppendUint64(dst, q.PrevLogEntry)
 	dst = binary.LittleEndian.AppendUint64(dst, q.PrevLogTerm)
@@ -198,9 +203,9 @@ func flag(set bool, bit byte) byte {
 }
 
 // appendNumbers appends a frame of numbers and flags.
-func appendNumbers(dst []byte, kind frameType, group uint16, request uint64, flags byte, numbers ...uint64) []byte {
+func appendNumbers(dst []byte, kind frameType, to route, request uint64, flags byte, numbers ...uint64) []byte {
 	start := len(dst)
-	dst = beginFrame(dst, kind, group, request)
+	dst = beginFrame(dst, kind, to, request)
 	for _, n := range numbers {
 		dst = binary.LittleEndian.AppendUint64(dst, n)
 	}
@@ -218,9 +223,9 @@ func parseNumbers(b []byte, numbers ...*uint64) (flags byte, err error) {
 	return b[len(b)-1], nil
 }
 
-func appendInstall(dst []byte, group uint16, q *raft.InstallSnapshotRequest) []byte {
+func appendInstall(dst []byte, to route, q *raft.InstallSnapshotRequest) []byte {
 	start := len(dst)
-	dst = beginFrame(dst, frameInstall, group, 1)
+	dst = beginFrame(dst, frameInstall, to, 1)
 	for _, n := range []uint64{q.Term, q.LastLogIndex, q.LastLogTerm, q.ConfigurationIndex, uint64(q.Size)} {
 		dst = binary.LittleEndian.AppendUint64(dst, n)
 	}
@@ -245,23 +250,23 @@ func parseInstall(b []byte, q *raft.InstallSnapshotRequest) error {
 }
 
 // appendAnswer appends what a group answered to a request.
-func appendAnswer(dst []byte, group uint16, request uint64, answer any, err error) []byte {
+func appendAnswer(dst []byte, to route, request uint64, answer any, err error) []byte {
 	if err != nil {
 		start := len(dst)
-		dst = beginFrame(dst, frameRefused, group, request)
+		dst = beginFrame(dst, frameRefused, to, request)
 		return endFrame(append(dst, err.Error()...), start)
 	}
 	switch a := answer.(type) {
 	case *raft.AppendEntriesResponse:
-		return appendNumbers(dst, frameAppendAnswer, group, request, flag(a.Success, flagSuccess)|flag(a.NoRetryBackoff, flagNoRetryBackoff), a.Term, a.LastLog)
+		return appendNumbers(dst, frameAppendAnswer, to, request, flag(a.Success, flagSuccess)|flag(a.NoRetryBackoff, flagNoRetryBackoff), a.Term, a.LastLog)
 	case *raft.RequestVoteResponse:
-		return appendNumbers(dst, frameVoteAnswer, group, request, flag(a.Granted, flagSuccess), a.Term)
+		return appendNumbers(dst, frameVoteAnswer, to, request, flag(a.Granted, flagSuccess), a.Term)
 	case *raft.RequestPreVoteResponse:
-		return appendNumbers(dst, framePreVoteAnswer, group, request, flag(a.Granted, flagSuccess), a.Term)
+		return appendNumbers(dst, framePreVoteAnswer, to, request, flag(a.Granted, flagSuccess), a.Term)
 	case *raft.InstallSnapshotResponse:
-		return appendNumbers(dst, frameInstallAnswer, group, request, flag(a.Success, flagSuccess), a.Term)
+		return appendNumbers(dst, frameInstallAnswer, to, request, flag(a.Success, flagSuccess), a.Term)
 	default:
-		return appendNumbers(dst, frameTimeoutAnswer, group, request, 0)
+		return appendNumbers(dst, frameTimeoutAnswer, to, request, 0)
 	}
 }
 
@@ -303,4 +308,18 @@ func answerKind(response any) frameType {
 	default:
 		return frameTimeoutAnswer
 	}
+}
+
+// appendIncarnation appends the answer that a node's replica has an incarnation.
+func appendIncarnation(dst []byte, to route, request uint64) []byte {
+	start := len(dst)
+	dst = beginFrame(dst, frameReplaced, to, request)
+	return endFrame(binary.LittleEndian.AppendUint32(dst, to.from), start)
+}
+
+func parseIncarnation(b []byte) (uint32, error) {
+	if len(b) != 4 {
+		return 0, errFrame
+	}
+	return binary.LittleEndian.Uint32(b), nil
 }

@@ -14,8 +14,8 @@ var (
 	ErrClosed = errors.New("raftstore is closed")
 	// ErrDamaged says that synced bytes on this disk no longer pass their check. The replica must not vote.
 	ErrDamaged = errors.New("stored data is damaged")
-	// ErrVersion says that the data was written by a newer pushd.
-	ErrVersion = errors.New("data format is newer than this pushd")
+	// ErrVersion says that the data was written by a pushd of another format, and is left as it is.
+	ErrVersion = errors.New("data format is another pushd's")
 	// ErrNoGroup says that the group is not open here.
 	ErrNoGroup = errors.New("no such group on this node")
 	// ErrGroupOpen says that the group is open already.

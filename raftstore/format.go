@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -20,7 +21,7 @@ import (
 // The salt is random for each use of a segment file, so what an earlier use left behind never passes, and nobody can
 // forge a frame inside an entry.
 const (
-	formatVersion     = 1
+	formatVersion     = 2
 	segmentMagic      = "PUSHDWAL"
 	segmentHeaderSize = 40
 	frameMagic        = 0x4d524650 // "PFRM"
@@ -41,6 +42,8 @@ const (
 	recordKeyVal  recordKind = 5 // key bytes u8 | key | value
 	recordState   recordKind = 6 // first u64 | entries u64 | then key bytes u8, key, value bytes u32, value, ...
 	recordDropped recordKind = 7 // the group is gone
+	recordBefore  recordKind = 8 // group u16, ...: whose records the frame before has. Of no group, as the next
+	recordSettled recordKind = 9 // from u64 | to u64: the groups that lost records with these frames were begun anew
 )
 
 var (
@@ -69,11 +72,11 @@ func parseSegmentHeader(b []byte) (segmentHeader, error) {
 	if len(b) < segmentHeaderSize || !bytes.Equal(b[:8], []byte(segmentMagic)) {
 		return segmentHeader{}, fmt.Errorf("%w: not a log segment", ErrDamaged)
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
-		return segmentHeader{}, fmt.Errorf("%w: log segment has version %d, this pushd reads version %d", ErrVersion, v, formatVersion)
-	}
 	if crc32.Checksum(b[:32], castagnoli) != binary.LittleEndian.Uint32(b[32:]) {
 		return segmentHeader{}, fmt.Errorf("%w: segment header fails its check", ErrDamaged)
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
+		return segmentHeader{}, fmt.Errorf("%w: log segment has version %d, this pushd reads version %d", ErrVersion, v, formatVersion)
 	}
 	return segmentHeader{number: binary.LittleEndian.Uint64(b[16:]), salt: binary.LittleEndian.Uint64(b[24:])}, nil
 }
@@ -191,10 +194,12 @@ func parseEntry(body []byte, l *raft.Log) error {
 	return nil
 }
 
-func appendIndexRecord(dst []byte, kind recordKind, group uint16, index uint64) []byte {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], index)
-	return appendRecord(dst, kind, group, b[:])
+func appendIndexRecord(dst []byte, kind recordKind, group uint16, indexes ...uint64) []byte {
+	var b [16]byte
+	for i, n := range indexes {
+		binary.LittleEndian.PutUint64(b[8*i:], n)
+	}
+	return appendRecord(dst, kind, group, b[:8*len(indexes)])
 }
 
 func parseIndex(body []byte) (uint64, error) {
@@ -202,6 +207,31 @@ func parseIndex(body []byte) (uint64, error) {
 		return 0, fmt.Errorf("%w: record has %d bytes, want 8", ErrDamaged, len(body))
 	}
 	return binary.LittleEndian.Uint64(body), nil
+}
+
+// appendGroups appends a list of groups as the body of a record.
+func appendGroups(dst []byte, groups []uint16) []byte {
+	for _, id := range groups {
+		dst = binary.LittleEndian.AppendUint16(dst, id)
+	}
+	return dst
+}
+
+func parseGroups(body []byte) ([]uint16, error) {
+	if len(body)%2 != 0 {
+		return nil, fmt.Errorf("%w: list of groups has %d bytes", ErrDamaged, len(body))
+	}
+	groups := make([]uint16, len(body)/2)
+	for i := range groups {
+		groups[i] = binary.LittleEndian.Uint16(body[2*i:])
+	}
+	return groups, nil
+}
+
+// sortedGroups returns each group once.
+func sortedGroups(groups []uint16) []uint16 {
+	slices.Sort(groups)
+	return slices.Compact(groups)
 }
 
 func appendKeyValRecord(dst []byte, group uint16, key string, val []byte) []byte {

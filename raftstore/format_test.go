@@ -2,15 +2,17 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash/crc32"
 	"reflect"
 	"testing"
 
 	"github.com/hashicorp/raft"
 )
 
-// golden are the bytes of format version 1. A change here makes every log on disk unreadable.
+// golden are the bytes of format version 2. A change here makes every log on disk unreadable.
 var golden = []struct {
 	name string
 	make func() []byte
@@ -18,7 +20,7 @@ var golden = []struct {
 }{
 	{
 		"segment header", func() []byte { return appendSegmentHeader(nil, segmentHeader{number: 3, salt: 0x0102030405060708}) },
-		"505553484457414c010000000000000003000000000000000807060504030201eadca8ec00000000",
+		"505553484457414c02000000000000000300000000000000080706050403020189ed942700000000",
 	},
 	{
 		"frame", func() []byte { return sealFrame(append(make([]byte, frameHeaderSize), "abc"...), 7, 9) },
@@ -45,30 +47,38 @@ var golden = []struct {
 		"f7bfeb71170000000600050004000000000000000200000000000000016b0100000076",
 	},
 	{
+		"before", func() []byte { return appendRecord(nil, recordBefore, 0, appendGroups(nil, []uint16{1, 2})) },
+		"117b9c56040000000800000001000200",
+	},
+	{
+		"settled", func() []byte { return appendIndexRecord(nil, recordSettled, 0, 3, 4) },
+		"af3605bb100000000900000003000000000000000400000000000000",
+	},
+	{
 		"stream", func() []byte {
 			return appendStreamHeader(nil, &streamHeader{stateBytes: 3, stateCRC: 4, attachments: []Attachment{{Name: "a", Size: 5}}})
 		},
-		"50534e50010000001b000000030000000000000004000000010000000500000000000000010061d00dde7b",
+		"50534e50020000001b000000030000000000000004000000010000000500000000000000010061d00dde7b",
 	},
 	{
 		"append", func() []byte {
-			return appendAppend(nil, 5, 6, &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 2, PrevLogTerm: 3, LeaderCommitIndex: 4, Entries: []*raft.Log{command(3, 1, "hi")}})
+			return appendAppend(nil, route{5, 7, 8}, 6, &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 2, PrevLogTerm: 3, LeaderCommitIndex: 4, Entries: []*raft.Log{command(3, 1, "hi")}})
 		},
-		"4300000017c9f32101000500060000000000000001000000000000000200000000000000030000000000000004000000000000000100000000030000000000000001000000000000000000000000000000020000006869",
+		"430000002745ecc5010005000600000000000000070000000800000001000000000000000200000000000000030000000000000004000000000000000100000000030000000000000001000000000000000000000000000000020000006869",
 	},
 	{
 		"hello", func() []byte { return appendHello(nil, purposeData, "node") },
-		"505246540102046e6f6465",
+		"505246540202046e6f6465",
 	},
 	{
-		"vote", func() []byte { return appendNumbers(nil, frameVote, 1, 2, 1, 3, 4, 5) },
-		"19000000130c202103000100020000000000000003000000000000000400000000000000050000000000000001",
+		"vote", func() []byte { return appendNumbers(nil, frameVote, route{1, 7, 8}, 2, 1, 3, 4, 5) },
+		"19000000ade407ed030001000200000000000000070000000800000003000000000000000400000000000000050000000000000001",
 	},
 	{
 		"install", func() []byte {
-			return appendInstall(nil, 1, &raft.InstallSnapshotRequest{Term: 1, LastLogIndex: 2, LastLogTerm: 3, ConfigurationIndex: 4, Size: 5, Configuration: []byte("c")})
+			return appendInstall(nil, route{1, 7, 8}, &raft.InstallSnapshotRequest{Term: 1, LastLogIndex: 2, LastLogTerm: 3, ConfigurationIndex: 4, Size: 5, Configuration: []byte("c")})
 		},
-		"29000000d67d02c40900010001000000000000000100000000000000020000000000000003000000000000000400000000000000050000000000000063",
+		"2900000021399b3509000100010000000000000007000000080000000100000000000000020000000000000003000000000000000400000000000000050000000000000063",
 	},
 }
 
@@ -104,9 +114,10 @@ func TestAManifestSurvivesAndAFlippedOneDoesNot(t *testing.T) {
 
 func TestANewerSegmentIsRefusedInPlainWords(t *testing.T) {
 	b := appendSegmentHeader(nil, segmentHeader{number: 1})
-	b[8] = 2
+	b[8] = 9
+	binary.LittleEndian.PutUint32(b[32:], crc32.Checksum(b[:32], castagnoli))
 	_, err := parseSegmentHeader(b)
-	if want := "log segment has version 2, this pushd reads version 1"; !errors.Is(err, ErrVersion) || !bytes.Contains([]byte(err.Error()), []byte(want)) {
+	if want := "log segment has version 9, this pushd reads version 2"; !errors.Is(err, ErrVersion) || !bytes.Contains([]byte(err.Error()), []byte(want)) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 }
@@ -129,7 +140,7 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := &recovery{w: &wal{groups: map[uint16]*groupLog{}}}
+		r := newRecovery(&wal{groups: map[uint16]*groupLog{}})
 		_ = r.frame(&segment{}, 0, payload)
 	})
 }
@@ -147,7 +158,7 @@ func FuzzRecord(f *testing.F) {
 		if recordKind(kind) == recordState && len(body) >= 16 && body[10]|body[11]|body[12]|body[13]|body[14]|body[15] != 0 {
 			t.Skip("large, though within the limit")
 		}
-		r := &recovery{w: &wal{groups: map[uint16]*groupLog{}}}
+		r := newRecovery(&wal{groups: map[uint16]*groupLog{}})
 		payload := appendEntryRecord(nil, recordEntry, 1, command(1, 1, "x"))
 		payload = appendRecord(payload, recordKind(kind), 1, body)
 		payload = appendRecord(payload, recordKind(kind), 2, body)
@@ -156,7 +167,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 func FuzzPeerFrame(f *testing.F) {
-	for _, g := range golden[7:] {
+	for _, g := range golden[9:] {
 		f.Add(g.make())
 	}
 	f.Fuzz(func(_ *testing.T, b []byte) {
@@ -205,7 +216,7 @@ func FuzzManifest(f *testing.F) {
 func TestEncodingAnAppendAllocatesNothing(t *testing.T) {
 	q := &raft.AppendEntriesRequest{Entries: []*raft.Log{command(1, 1, "data")}}
 	buf := make([]byte, 0, 1024)
-	if n := testing.AllocsPerRun(100, func() { buf = appendAppend(buf[:0], 1, 2, q) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { buf = appendAppend(buf[:0], route{group: 1}, 2, q) }); n != 0 {
 		t.Errorf("appendAppend allocates %v times, want 0", n)
 	}
 	e := command(1, 1, "data")

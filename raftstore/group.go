@@ -2,10 +2,12 @@ package raftstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,8 @@ type Group struct {
 	changes   chan struct{} // capacity 1
 
 	wantsSnapshot atomic.Bool
+	rotten        atomic.Pointer[error] // why the replica was quarantined
+	ending        sync.Once
 }
 
 func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group, error) {
@@ -44,6 +48,7 @@ func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group
 	if err := g.checkComplete(known); err != nil {
 		return nil, err
 	}
+	g.log.watch(nil)
 	s.wal.join(g.log)
 	fresh := false
 	if bootstrap != nil {
@@ -51,12 +56,17 @@ func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group
 			return nil, err
 		}
 	}
-	g.port = newPort(s.mux, g.log, g)
+	incarnation, err := g.incarnate(known || bootstrap != nil)
+	if err != nil {
+		return nil, err
+	}
+	g.port = newPort(s.mux, g.log, g, incarnation)
 	g.machine = &machine{group: g, sm: sm}
 	if g.raft, err = raft.NewRaft(g.config(), g.machine, g.log, g.log, g.snapshots, g.port); err != nil {
 		g.port.cancel()
-		return nil, err
+		return nil, cmpErr(g.machine.failed, cmpErr(g.log.unreadable(), err)) // hashicorp/raft keeps these to itself
 	}
+	g.log.watch(g.Quarantine)
 	g.observer = raft.NewObserver(nil, false, g.observe)
 	g.raft.RegisterObserver(g.observer)
 	if !g.port.open() {
@@ -66,6 +76,18 @@ func openGroup(s *Store, id uint16, sm StateMachine, bootstrap []string) (*Group
 		s.mux.spawn(g.port.inject) // nobody else can lead yet: do not wait for HeartbeatTimeout
 	}
 	return g, nil
+}
+
+// incarnate returns the replica's incarnation, a new one if it begins with nothing.
+func (g *Group) incarnate(begun bool) (uint32, error) {
+	key := []byte(keyIncarnation)
+	n, err := g.log.GetUint64(key)
+	if err == nil && n == 0 && !begun {
+		n = uint64(newIncarnation())
+		// It need not wait: the log is ordered, and no vote counts before it is on disk.
+		_ = g.log.put(keyIncarnation, binary.LittleEndian.AppendUint64(nil, n))
+	}
+	return uint32(n), err
 }
 
 // checkComplete makes sure that log and snapshot together are the whole group.
@@ -120,14 +142,17 @@ func (g *Group) config() *raft.Config {
 		TrailingLogs:      math.MaxUint64,
 		SnapshotInterval:  never,
 		SnapshotThreshold: math.MaxUint64,
-		LocalID:           raft.ServerID(o.NodeID),
+		LocalID:           raft.ServerID(g.port.id()),
 		Logger:            newRaftLogger(o.Log, g.id),
 		NoLegacyTelemetry: true,
 	}
 }
 
+// end has calls on the group return.
+func (g *Group) end() { g.ending.Do(func() { close(g.closed) }) }
+
 func (g *Group) close() {
-	close(g.closed)
+	g.end()
 	g.port.close()
 	_ = g.raft.Shutdown().Error() // always nil
 	g.raft.DeregisterObserver(g.observer)
@@ -209,7 +234,8 @@ func (g *Group) outcome(err error) error {
 // Leader returns the node that this replica takes for the leader.
 func (g *Group) Leader() (nodeID string, known bool) {
 	_, id := g.raft.LeaderWithID()
-	return string(id), id != ""
+	nodeID, _ = splitReplicaID(string(id))
+	return nodeID, id != ""
 }
 
 // IsLeader reports whether this replica leads, as far as it knows; VerifyLeader makes sure.
@@ -260,7 +286,14 @@ func (g *Group) Progress() map[string]Progress {
 	if !g.IsLeader() {
 		return nil
 	}
-	return g.port.progress(g.Term())
+	of := map[string]Progress{}
+	byID := g.port.progress(g.Term())
+	for _, r := range g.Replicas() {
+		if p, ok := byID[r.ID]; ok {
+			of[r.NodeID] = p
+		}
+	}
+	return of
 }
 
 // Changes gets a signal after the leader or the configuration changed.

@@ -141,7 +141,7 @@ func TestALearnerGetsSnapshotWithAttachmentsAndIsPromoted(t *testing.T) {
 	}
 	c.propose(1, "after")
 	c.nodes["node-4"].machines[1].wait(t, 21)
-	want := []Replica{{"node-1", true}, {"node-2", true}, {"node-3", true}, {"node-4", true}}
+	want := []Replica{{"node-1", true, "node-1"}, {"node-2", true, "node-2"}, {"node-3", true, "node-3"}, {"node-4", true, c.nodes["node-4"].groups[1].port.id()}}
 	if got := g.Replicas(); !slices.Equal(got, want) {
 		t.Errorf("Replicas() = %v, want %v", got, want)
 	}

@@ -15,7 +15,8 @@ import (
 func (p *port) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader) error {
 	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
-	conn, err := p.mux.dialConn(ctx, string(id), purposeInstall)
+	node, to := p.to(string(id))
+	conn, err := p.mux.dialConn(ctx, node, purposeInstall)
 	if err != nil {
 		return err
 	}
@@ -28,7 +29,7 @@ func (p *port) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, q *raft.I
 	defer o.fail(errPeerGone)
 	defer context.AfterFunc(p.ctx, func() { o.fail(ErrClosed) })()
 	steady := &steadyConn{conn}
-	if _, err := steady.Write(appendInstall(nil, p.group, q)); err != nil {
+	if _, err := steady.Write(appendInstall(nil, to, q)); err != nil {
 		return err
 	}
 	n, copyErr := io.Copy(steady, data)
@@ -73,7 +74,7 @@ func (m *mux) serveInstall(o *outbox, in *bufio.Reader, node string) {
 	if err != nil {
 		m.log.Debug("snapshot was not installed", "group", f.group, "node", node, "err", err)
 	}
-	_, _ = steady.Write(appendAnswer(nil, f.group, f.request, answer, err))
+	_, _ = steady.Write(appendAnswer(nil, route{group: f.group, to: f.from}, f.request, answer, err))
 }
 
 // steadyReader reads what the buffered reader holds first.
@@ -90,7 +91,7 @@ func (r *steadyReader) Read(p []byte) (int, error) {
 }
 
 func (m *mux) install(in io.Reader, node string, f peerFrame) (any, error) {
-	q := &raft.InstallSnapshotRequest{RPCHeader: header(node)}
+	q := &raft.InstallSnapshotRequest{RPCHeader: header(replicaID(node, f.from))}
 	if f.kind != frameInstall {
 		return nil, fmt.Errorf("%w: request of type %d", errFrame, f.kind)
 	}
@@ -100,6 +101,9 @@ func (m *mux) install(in io.Reader, node string, f peerFrame) (any, error) {
 	p := m.port(f.group)
 	if p == nil {
 		return nil, fmt.Errorf("group %d: %w", f.group, ErrNoGroup)
+	}
+	if f.to != p.self {
+		return nil, &replacedError{m.node, p.self}
 	}
 	p.installing.Store(true)
 	defer p.installing.Store(false)

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -16,10 +17,11 @@ type Progress struct {
 
 // lead is what a port saw of its own appends: the followers' progress and which commit index they were told.
 type lead struct {
-	mu        sync.Mutex // guards what follows
-	term      uint64     // in which this replica sent appends
-	applied   uint64     // index of the newest entry of this term that was applied here
-	followers map[string]*follower
+	mu        sync.Mutex           // guards what follows
+	term      uint64               // in which this replica sent appends
+	applied   uint64               // index of the newest entry of this term that was applied here
+	followers map[string]*follower // by replica id
+	replaced  map[string]string    // replica id that its node refused a request to: the id of the one that it has
 }
 
 type follower struct {
@@ -28,34 +30,34 @@ type follower struct {
 }
 
 // in returns the follower if the append is of the newest term. l.mu is held.
-func (l *lead) in(term uint64, node string) *follower {
+func (l *lead) in(term uint64, id string) *follower {
 	if term < l.term {
 		return nil
 	}
 	if term > l.term {
 		l.term, l.applied, l.followers = term, 0, map[string]*follower{}
 	}
-	f := l.followers[node]
+	f := l.followers[id]
 	if f == nil {
 		f = &follower{}
-		l.followers[node] = f
+		l.followers[id] = f
 	}
 	return f
 }
 
 // sent notes an append on its way out.
-func (p *port) sent(node string, q *raft.AppendEntriesRequest) {
+func (p *port) sent(id string, q *raft.AppendEntriesRequest) {
 	p.lead.mu.Lock()
 	defer p.lead.mu.Unlock()
-	if f := p.lead.in(q.Term, node); f != nil {
+	if f := p.lead.in(q.Term, id); f != nil {
 		f.told = max(f.told, min(q.LeaderCommitIndex, q.PrevLogEntry+uint64(len(q.Entries))))
 	}
 }
 
 // answered notes a follower's answer.
-func (p *port) answered(node string, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) {
+func (p *port) answered(id string, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) {
 	p.lead.mu.Lock()
-	f := p.lead.in(q.Term, node)
+	f := p.lead.in(q.Term, id)
 	if f == nil || a.Term > q.Term {
 		p.lead.mu.Unlock()
 		return
@@ -94,28 +96,55 @@ func (p *port) applied(index, term uint64) {
 }
 
 // debts returns the notice that is due and to whom, and counts them as told.
-func (p *port) debts() (q raft.AppendEntriesRequest, nodes []string) {
+func (p *port) debts() (q raft.AppendEntriesRequest, ids []string) {
 	p.lead.mu.Lock()
 	defer p.lead.mu.Unlock()
-	for node, f := range p.lead.followers {
+	for id, f := range p.lead.followers {
 		if p.lead.owes(f) {
 			f.told = p.lead.applied
-			nodes = append(nodes, node)
+			ids = append(ids, id)
 		}
 	}
 	return raft.AppendEntriesRequest{
 		Term: p.lead.term, PrevLogEntry: p.lead.applied, PrevLogTerm: p.lead.term, LeaderCommitIndex: p.lead.applied,
-	}, nodes
+	}, ids
 }
 
-// progress returns a copy of the followers' progress in a term.
+// noteReplaced remembers if a replica's node said that it has another one, and returns the error.
+func (p *port) noteReplaced(id string, err error) error {
+	gone, ok := errors.AsType[*replacedError](err)
+	if !ok {
+		return err
+	}
+	p.lead.mu.Lock()
+	_, known := p.lead.replaced[id]
+	if p.lead.replaced == nil || len(p.lead.replaced) > maxNodesKnown {
+		p.lead.replaced = map[string]string{}
+	}
+	p.lead.replaced[id] = replicaID(gone.node, gone.incarnation)
+	p.lead.mu.Unlock()
+	if !known {
+		p.replica.changed()
+	}
+	return err
+}
+
+// replacedBy returns the id of the replica that a node has in place of this one, if it said so.
+func (p *port) replacedBy(id string) (string, bool) {
+	p.lead.mu.Lock()
+	defer p.lead.mu.Unlock()
+	now, ok := p.lead.replaced[id]
+	return now, ok
+}
+
+// progress returns a copy of the followers' progress in a term, by replica id.
 func (p *port) progress(term uint64) map[string]Progress {
 	p.lead.mu.Lock()
 	defer p.lead.mu.Unlock()
 	all := map[string]Progress{}
 	if p.lead.term == term {
-		for node, f := range p.lead.followers {
-			all[node] = f.Progress
+		for id, f := range p.lead.followers {
+			all[id] = f.Progress
 		}
 	}
 	return all
@@ -173,10 +202,11 @@ func (n *notices) run() {
 }
 
 func (n *notices) send(p *port) {
-	q, nodes := p.debts()
-	for _, node := range nodes {
+	q, ids := p.debts()
+	for _, id := range ids {
+		node, to := p.to(id)
 		if s := n.mux.link(node, purposeData).connected(); s != nil {
-			_ = s.add(func(dst []byte) []byte { return appendAppend(dst, p.group, 0, &q) })
+			_ = s.add(func(dst []byte) []byte { return appendAppend(dst, to, 0, &q) })
 		}
 	}
 }

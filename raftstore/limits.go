@@ -18,6 +18,7 @@ const (
 	transferAttempts  = 3                                          // tries of one leadership transfer
 	maxNodeIDBytes    = 128
 	maxPeerConns      = 4096
+	maxNodesKnown     = 1024 // replaced replicas that a group remembers; refusals teach it again
 
 	defaultSegmentBytes  = 16 << 20
 	minSegmentBytes      = 4 << 10
@@ -27,6 +28,8 @@ const (
 	maxGroupEntries      = 1 << 26  // entries a group may hold in the log; more is taken for damage
 	maxQueuedBytes       = 64 << 20 // bytes waiting for the disk beyond which appending waits
 	maxWALSegments       = 16       // beyond this, what pins the oldest segment is snapshotted or copied forward
+	lostFrames           = 1 << 32  // sequences left free for frames that were lost at the end of the log
+	maxQuarantined       = 16       // things kept in the quarantine
 	spareSegments        = 2        // emptied segments kept for reuse
 	copyForwardBytes     = 1 << 20  // a group's rest in the oldest segment up to this is copied, more is snapshotted
 	snapshotBytes        = 32 << 20 // log of a group since its last snapshot

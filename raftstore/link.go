@@ -152,12 +152,20 @@ func (s *session) receive() {
 		if answer == nil {
 			continue // the caller gave up
 		}
-		if f.kind == frameRefused {
-			answer(f, fmt.Errorf("%s: %s", s.node, f.body))
-		} else {
-			answer(f, nil)
-		}
+		answer(f, s.refusal(f))
 	}
+}
+
+// refusal is the error that a frame carries, if it does.
+func (s *session) refusal(f peerFrame) error {
+	switch f.kind {
+	case frameRefused:
+		return fmt.Errorf("%s: %s", s.node, f.body)
+	case frameReplaced:
+		n, err := parseIncarnation(f.body)
+		return cmpErr(err, &replacedError{s.node, n})
+	}
+	return nil
 }
 
 func (s *session) end(err error) {

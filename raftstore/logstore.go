@@ -1,8 +1,11 @@
 package raftstore
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"runtime"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -31,6 +34,8 @@ type groupLog struct {
 	snapshot  uint64 // index of the group's newest snapshot
 	fresh     int64  // bytes of entries above snapshot
 	kv        map[string][]byte
+	onRot     func(error) // called when an entry can not be read; nil while the group is opened
+	broken    error       // why one could not be read then
 }
 
 func newGroupLog(id uint16, w *wal) *groupLog {
@@ -201,8 +206,40 @@ func (l *groupLog) DeleteRange(lo, hi uint64) error {
 	return nil
 }
 
-// GetLog finds an entry in the tail, or reads it from disk and checks it.
+// GetLog finds an entry in the tail, or reads it from disk and checks it. hashicorp/raft goes on without an entry that
+// can not be read, or panics: so rot quarantines the replica, and the goroutine that asked ends here. Its deferred calls
+// run, which is all that the shutdown of a raft.Raft waits for.
 func (l *groupLog) GetLog(index uint64, out *raft.Log) error {
+	err := l.get(index, out)
+	if err == nil || err == raft.ErrLogNotFound || errors.Is(err, fs.ErrClosed) {
+		return err
+	}
+	l.mu.Lock()
+	onRot := l.onRot
+	l.broken = err
+	l.mu.Unlock()
+	if onRot != nil {
+		onRot(err)
+		runtime.Goexit()
+	}
+	return err // the group is being opened
+}
+
+// watch has rot reported from now on; with nil it is returned by GetLog.
+func (l *groupLog) watch(onRot func(error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onRot, l.broken = onRot, nil
+}
+
+// unreadable returns why GetLog failed, nil if it did not.
+func (l *groupLog) unreadable() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
+func (l *groupLog) get(index uint64, out *raft.Log) error {
 	l.mu.Lock()
 	r, ok := l.at(index)
 	if !ok {
@@ -227,11 +264,9 @@ func (l *groupLog) GetLog(index uint64, out *raft.Log) error {
 		return raft.ErrLogNotFound
 	}
 	if now.segment != r.segment {
-		return l.GetLog(index, out) // copied forward meanwhile
+		return l.get(index, out) // copied forward meanwhile
 	}
-	err = fmt.Errorf("entry %d of group %d in %s at %d: %w", index, l.id, r.segment.path, r.offset, err)
-	l.wal.poison(err)
-	return l.wal.waitClosed()
+	return fmt.Errorf("entry %d of group %d in %s at %d: %w", index, l.id, r.segment.path, r.offset, err)
 }
 
 // at returns the place of an entry. l.mu is held.
@@ -376,8 +411,14 @@ func (l *groupLog) release(oldest *segment) (needSnapshot bool) {
 // copyForward writes an entry again, unless it left its place meanwhile.
 func (l *groupLog) copyForward(index uint64, old ref) {
 	var e raft.Log
-	if l.GetLog(index, &e) != nil {
-		return // dropped meanwhile, or the store has failed
+	if err := l.get(index, &e); err != nil {
+		l.mu.Lock()
+		onRot := l.onRot
+		l.mu.Unlock()
+		if err != raft.ErrLogNotFound && onRot != nil {
+			onRot(err)
+		}
+		return
 	}
 	l.mu.Lock()
 	if now, ok := l.at(index); ok && now.lsn == old.lsn && now.segment == old.segment {

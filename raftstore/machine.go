@@ -26,7 +26,8 @@ type StateMachine interface {
 	// Restore replaces the state. dir is "" when this replica's own last snapshot is restored at start: its
 	// attachments are where they were. Otherwise dir holds the received attachments, by name, and the machine moves
 	// them into place. After a crash in Restore it is called again with the same dir, which then lacks what was
-	// moved already. Attachments that were gone at the sender are missing.
+	// moved already. Attachments that were gone at the sender are missing. An error that is ErrDamaged has the replica
+	// begin anew.
 	Restore(state io.Reader, dir string) error
 }
 
@@ -53,6 +54,7 @@ type machine struct {
 	group   *Group
 	sm      StateMachine
 	entries []Entry
+	failed  error         // why the last Restore failed
 	applied atomic.Uint64 // index of the last entry that was applied or restored
 }
 
@@ -118,8 +120,8 @@ func (m *machine) Restore(rc io.ReadCloser) error {
 	if !ok {
 		return errors.New("restore from a foreign snapshot")
 	}
-	if err := m.sm.Restore(r.state(), r.staging); err != nil {
-		return err
+	if m.failed = m.sm.Restore(r.state(), r.staging); m.failed != nil {
+		return m.failed
 	}
 	m.applied.Store(r.manifest.Index)
 	if !r.manifest.Received {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,11 @@ type Options struct {
 	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 500 ms
 	SegmentBytes     int64         // size of a log segment; 0 means 16 MiB
 	SnapshotBytes    int64         // log of a group after which it is snapshotted; 0 means 32 MiB
+
+	// Rebuild decides about replicas whose stored data is damaged. nil has them begin anew, empty and under a new id, for
+	// their leaders to fill; what is damaged is kept in Dir/quarantine. An error refuses, and is returned by Open or
+	// OpenGroup: right for a node that has the only replica. Nil refuses always.
+	Rebuild func(damage error) error
 
 	// Fatal is called once, when the disk failed or gave back bytes that fail their check: the node must stop.
 	// nil panics.
@@ -68,6 +74,8 @@ func (o Options) check() error {
 		return errors.New("raftstore: Options.Dir is empty")
 	case o.NodeID == "" || len(o.NodeID) > maxNodeIDBytes:
 		return fmt.Errorf("raftstore: Options.NodeID has %d bytes, want 1 to %d", len(o.NodeID), maxNodeIDBytes)
+	case strings.Contains(o.NodeID, "."):
+		return fmt.Errorf("raftstore: Options.NodeID %q has a dot, which stands before a replica's incarnation", o.NodeID)
 	case o.Listener == nil || o.Dial == nil:
 		return errors.New("raftstore: Options.Listener and Options.Dial are needed")
 	case o.SegmentBytes < minSegmentBytes || o.SegmentBytes > maxSegmentBytes:

@@ -15,7 +15,8 @@ var errPipelineClosed = errors.New("pipeline is closed")
 // hashicorp/raft falls back to single appends (#611, #612: the stock pipeline can deadlock instead).
 type pipeline struct {
 	port    *port
-	node    string
+	id      string // of the follower
+	to      route
 	session *session
 	window  chan struct{}          // a token for each append in flight
 	ready   chan raft.AppendFuture // roomier than the window, so that a reader never waits for it
@@ -37,12 +38,13 @@ func (f *pipelined) Response() *raft.AppendEntriesResponse { return f.response }
 func (p *port) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress) (raft.AppendPipeline, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, appendTimeout)
 	defer cancel()
-	s, err := p.mux.link(string(id), purposeData).ready(ctx)
+	node, to := p.to(string(id))
+	s, err := p.mux.link(node, purposeData).ready(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &pipeline{
-		port: p, node: string(id), session: s,
+		port: p, id: string(id), to: to, session: s,
 		window: make(chan struct{}, pipelineWindow), ready: make(chan raft.AppendFuture, 16*pipelineWindow), closed: make(chan struct{}),
 	}, nil
 }
@@ -68,7 +70,7 @@ func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, a *raft.AppendEnt
 	}
 	f := &pipelined{start: time.Now(), request: q, response: a}
 	_, err := p.session.call(func(dst []byte, request uint64) []byte {
-		return p.port.appendAppend(dst, request, p.node, q)
+		return p.port.appendAppend(dst, p.to, request, p.id, q)
 	}, func(frame peerFrame, err error) { p.complete(f, frame, err) })
 	if err != nil {
 		return nil, err
@@ -81,13 +83,13 @@ func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, a *raft.AppendEnt
 func (p *pipeline) complete(f *pipelined, frame peerFrame, err error) {
 	<-p.window
 	if err == nil {
-		err = parseAnswer(frame, header(p.node), f.response)
+		err = parseAnswer(frame, header(p.id), f.response)
 	}
-	if err != nil {
+	if p.port.noteReplaced(p.id, err) != nil {
 		_ = p.Close()
 		return
 	}
-	p.port.answered(p.node, f.request, f.response)
+	p.port.answered(p.id, f.request, f.response)
 	select {
 	case p.ready <- f:
 	default: // nobody consumes any more

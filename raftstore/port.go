@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -11,6 +12,7 @@ import (
 // port is one group's raft.Transport on the mux.
 type port struct {
 	group     uint16
+	self      uint32 // incarnation of this replica
 	mux       *mux
 	log       *groupLog
 	consumer  chan raft.RPC
@@ -39,9 +41,9 @@ type inbound struct {
 	answer  chan raft.RPCResponse
 }
 
-func newPort(m *mux, l *groupLog, r replica) *port {
+func newPort(m *mux, l *groupLog, r replica, incarnation uint32) *port {
 	p := &port{
-		group: l.id, mux: m, log: l, replica: r,
+		group: l.id, self: incarnation, mux: m, log: l, replica: r,
 		consumer:  make(chan raft.RPC),
 		inbox:     make(chan inbound, maxGroupInbox),
 		answering: make(chan inbound, maxGroupInbox),
@@ -68,12 +70,38 @@ func (p *port) close() {
 	p.cancel()
 }
 
-func header(node string) raft.RPCHeader {
-	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(node), Addr: []byte(node)}
+func (p *port) id() string { return replicaID(p.mux.node, p.self) }
+
+// to returns the node of a replica and the route to it.
+func (p *port) to(id string) (string, route) {
+	node, incarnation := splitReplicaID(id)
+	return node, route{p.group, p.self, incarnation}
+}
+
+// back is the route of an answer.
+func (p *port) back(f peerFrame) route { return route{p.group, p.self, f.from} }
+
+// who asks a node for the id of its replica.
+func (p *port) who(ctx context.Context, node string) (string, error) {
+	f, err := p.mux.link(node, purposeControl).roundTrip(ctx, p.mux.silence, func(dst []byte, request uint64) []byte {
+		return appendNumbers(dst, frameWho, route{p.group, p.self, 0}, request, 0)
+	})
+	if replaced, ok := errors.AsType[*replacedError](err); ok {
+		return replicaID(node, replaced.incarnation), nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: answer of type %d", errFrame, f.kind)
+	}
+	return "", err
+}
+
+// header names the replica that a message comes from.
+func header(id string) raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(id)}
 }
 
 func (p *port) Consumer() <-chan raft.RPC                                  { return p.consumer }
-func (p *port) LocalAddr() raft.ServerAddress                              { return raft.ServerAddress(p.mux.node) }
+func (p *port) LocalAddr() raft.ServerAddress                              { return raft.ServerAddress(p.id()) }
 func (p *port) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
 func (p *port) DecodePeer(b []byte) raft.ServerAddress                     { return raft.ServerAddress(b) }
 
@@ -90,11 +118,12 @@ func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.App
 	if len(q.Entries) == 0 && q.PrevLogEntry == 0 {
 		way, timeout = purposeControl, p.mux.silence
 	}
-	f, err := p.mux.link(string(id), way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
-		return p.appendAppend(dst, request, string(id), q)
+	node, to := p.to(string(id))
+	f, err := p.mux.link(node, way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
+		return p.appendAppend(dst, to, request, string(id), q)
 	})
 	if err != nil {
-		return err
+		return p.noteReplaced(string(id), err)
 	}
 	if err := parseAnswer(f, header(string(id)), a); err != nil {
 		return err
@@ -105,35 +134,38 @@ func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.App
 
 // appendAppend encodes an append. The commit index that leaves is one that is durable here: hashicorp/raft counts
 // this replica's copy from when it is in memory.
-func (p *port) appendAppend(dst []byte, request uint64, node string, q *raft.AppendEntriesRequest) []byte {
+func (p *port) appendAppend(dst []byte, to route, request uint64, id string, q *raft.AppendEntriesRequest) []byte {
 	capped := *q
 	capped.LeaderCommitIndex = p.log.durable(q.LeaderCommitIndex)
-	p.sent(node, &capped)
-	return appendAppend(dst, p.group, request, &capped)
+	p.sent(id, &capped)
+	return appendAppend(dst, to, request, &capped)
 }
 
 func (p *port) RequestVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
-	return p.small(id, a, func(dst []byte, request uint64) []byte {
-		return appendNumbers(dst, frameVote, p.group, request, flag(q.LeadershipTransfer, flagLeadershipTransfer), q.Term, q.LastLogIndex, q.LastLogTerm)
+	return p.small(id, a, func(dst []byte, to route, request uint64) []byte {
+		return appendNumbers(dst, frameVote, to, request, flag(q.LeadershipTransfer, flagLeadershipTransfer), q.Term, q.LastLogIndex, q.LastLogTerm)
 	})
 }
 
 func (p *port) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
-	return p.small(id, a, func(dst []byte, request uint64) []byte {
-		return appendNumbers(dst, framePreVote, p.group, request, 0, q.Term, q.LastLogIndex, q.LastLogTerm)
+	return p.small(id, a, func(dst []byte, to route, request uint64) []byte {
+		return appendNumbers(dst, framePreVote, to, request, 0, q.Term, q.LastLogIndex, q.LastLogTerm)
 	})
 }
 
 func (p *port) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, _ *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
-	return p.small(id, a, func(dst []byte, request uint64) []byte {
-		return appendNumbers(dst, frameTimeoutNow, p.group, request, 0)
+	return p.small(id, a, func(dst []byte, to route, request uint64) []byte {
+		return appendNumbers(dst, frameTimeoutNow, to, request, 0)
 	})
 }
 
-func (p *port) small(id raft.ServerID, response any, build func([]byte, uint64) []byte) error {
-	f, err := p.mux.link(string(id), purposeControl).roundTrip(p.ctx, p.mux.silence, build)
+func (p *port) small(id raft.ServerID, response any, build func([]byte, route, uint64) []byte) error {
+	node, to := p.to(string(id))
+	f, err := p.mux.link(node, purposeControl).roundTrip(p.ctx, p.mux.silence, func(dst []byte, request uint64) []byte {
+		return build(dst, to, request)
+	})
 	if err != nil {
-		return err
+		return p.noteReplaced(string(id), err)
 	}
 	return parseAnswer(f, header(string(id)), response)
 }
@@ -186,7 +218,7 @@ func (p *port) answerWhileInstalling(in inbound, q *raft.AppendEntriesRequest) b
 		return false
 	}
 	a := &raft.AppendEntriesResponse{Term: term, Success: true}
-	_ = in.from.add(func(dst []byte) []byte { return appendAnswer(dst, p.group, in.frame.request, a, nil) })
+	_ = in.from.add(func(dst []byte) []byte { return appendAnswer(dst, p.back(in.frame), in.frame.request, a, nil) })
 	return true
 }
 
@@ -242,7 +274,9 @@ func (p *port) answer(in inbound, r raft.RPCResponse) {
 		return
 	}
 	send := func() {
-		_ = in.from.add(func(dst []byte) []byte { return appendAnswer(dst, p.group, in.frame.request, r.Response, r.Error) })
+		_ = in.from.add(func(dst []byte) []byte {
+			return appendAnswer(dst, p.back(in.frame), in.frame.request, r.Response, r.Error)
+		})
 	}
 	q, isAppend := in.command.(*raft.AppendEntriesRequest)
 	if a, ok := r.Response.(*raft.AppendEntriesResponse); ok && isAppend && a.Success && len(q.Entries) > 0 {
@@ -254,7 +288,7 @@ func (p *port) answer(in inbound, r raft.RPCResponse) {
 
 // inject makes this replica stand for election.
 func (p *port) inject() {
-	p.deliver(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header(p.mux.node)}, RespChan: make(chan raft.RPCResponse, 1)})
+	p.deliver(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header(p.id())}, RespChan: make(chan raft.RPCResponse, 1)})
 }
 
 var (

@@ -25,6 +25,8 @@ type segment struct {
 	size   int64
 	file   File
 	live   atomic.Int64 // entries that stand here
+	header error        // why the header can not be read
+	rot    error        // damage that was found in it at start
 	freeAt uint64       // owned by the writer: it may go once this frame is durable; 0 while entries live here
 }
 

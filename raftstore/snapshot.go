@@ -50,8 +50,12 @@ func appendManifest(dst []byte, m *manifest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst = fmt.Appendf(dst, "%s %d %08x\n", manifestMagic, formatVersion, crc32.Checksum(body, castagnoli))
+	dst = fmt.Appendf(dst, "%s %d %08x\n", manifestMagic, formatVersion, manifestSum(formatVersion, body))
 	return append(dst, body...), nil
+}
+
+func manifestSum(version int, body []byte) uint32 {
+	return crc32.Update(uint32(version), castagnoli, body)
 }
 
 func parseManifest(b []byte) (*manifest, error) {
@@ -61,11 +65,12 @@ func parseManifest(b []byte) (*manifest, error) {
 	if _, err := fmt.Sscanf(string(line), manifestMagic+" %d %x", &version, &sum); !ok || err != nil {
 		return nil, fmt.Errorf("%w: not a snapshot manifest", ErrDamaged)
 	}
+	// Version 1 had no check on its number.
+	if manifestSum(version, body) != sum && (version != 1 || crc32.Checksum(body, castagnoli) != sum) {
+		return nil, fmt.Errorf("%w: snapshot manifest fails its check", ErrDamaged)
+	}
 	if version != formatVersion {
 		return nil, fmt.Errorf("%w: snapshot has version %d, this pushd reads version %d", ErrVersion, version, formatVersion)
-	}
-	if crc32.Checksum(body, castagnoli) != sum {
-		return nil, fmt.Errorf("%w: snapshot manifest fails its check", ErrDamaged)
 	}
 	m := new(manifest)
 	if err := json.Unmarshal(body, m); err != nil {

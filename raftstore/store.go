@@ -20,6 +20,7 @@ type Store struct {
 	wal  *wal
 	mux  *mux
 
+	lostAny   bool          // rot took records of which not even the group is known
 	housekeep chan struct{} // capacity 1
 	closing   chan struct{}
 	kept      sync.WaitGroup
@@ -27,6 +28,7 @@ type Store struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
 	groups map[uint16]*Group // nil values are being opened
+	anew   map[uint16]error  // groups that were begun anew since Open, and why
 }
 
 // Open opens or creates the store in o.Dir and replays its log. Groups start with [Store.OpenGroup].
@@ -36,7 +38,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		opts: o, dir: filepath.Join(o.Dir, "raft"), groups: map[uint16]*Group{},
+		opts: o, dir: filepath.Join(o.Dir, "raft"), groups: map[uint16]*Group{}, anew: map[uint16]error{},
 		housekeep: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	if err := o.FS.MkdirAll(s.dir, 0o700); err != nil {
@@ -47,7 +49,7 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	s.wal = w
-	if err := s.finishDrops(); err != nil {
+	if err := errors.Join(s.finishDrops(), s.settle()); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	s.mux = newMux(o, w)
@@ -105,7 +107,7 @@ func (s *Store) OpenGroup(id uint16, sm StateMachine, bootstrap []string) (*Grou
 	if err := s.reserve(id); err != nil {
 		return nil, err
 	}
-	g, err := openGroup(s, id, sm, bootstrap)
+	g, err := s.openOrRebuild(id, sm, bootstrap)
 	s.mu.Lock()
 	if err != nil {
 		delete(s.groups, id)

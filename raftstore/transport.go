@@ -210,7 +210,13 @@ func (m *mux) request(o *outbox, node string, f peerFrame) error {
 	if p == nil {
 		return fmt.Errorf("group %d: %w", f.group, ErrNoGroup)
 	}
-	cmd, err := parseRequest(f, header(node))
+	if f.kind == frameWho || f.to != p.self {
+		if f.request != 0 {
+			_ = o.add(func(dst []byte) []byte { return appendIncarnation(dst, p.back(f), f.request) })
+		}
+		return nil
+	}
+	cmd, err := parseRequest(f, header(replicaID(node, f.from)))
 	if err != nil {
 		return err
 	}
@@ -219,6 +225,8 @@ func (m *mux) request(o *outbox, node string, f peerFrame) error {
 
 func refuse(o *outbox, f peerFrame, err error) {
 	if f.request != 0 {
-		_ = o.add(func(dst []byte) []byte { return appendAnswer(dst, f.group, f.request, nil, err) })
+		_ = o.add(func(dst []byte) []byte {
+			return appendAnswer(dst, route{group: f.group, to: f.from}, f.request, nil, err)
+		})
 	}
 }

@@ -42,9 +42,12 @@ type wal struct {
 	closing chan struct{}
 	done    chan struct{} // the writer has returned
 	keeper  *keeper
-	pressed func() // called by the writer when there are too many segments
-	offset  int64  // owned by the writer: end of the last frame in the last segment
-	idle    bool   // owned by the writer: the last frame was a marker
+	pressed func()   // called by the writer when there are too many segments
+	offset  int64    // owned by the writer: end of the last frame in the last segment
+	idle    bool     // owned by the writer: the last frame was a marker
+	before  []uint16 // owned by the writer: whose records the last frame has
+	names   []byte   // owned by the writer: before, encoded
+	gaps    gaps     // what recovery found missing
 }
 
 // frame is what one sync makes durable.
@@ -52,6 +55,7 @@ type frame struct {
 	lsn    uint64
 	buf    []byte // frameHeaderSize free bytes, then records
 	placed []placement
+	groups []uint16 // whose records it has; some may be there twice
 }
 
 // placement says where an entry's record stands in its frame.
@@ -67,8 +71,16 @@ type waiter struct {
 	fn  func()
 }
 
-// pending returns the frame that takes the next record of n bytes. w.mu is held.
-func (w *wal) pending(n int) *frame {
+// pending returns the frame that takes the next record, of n bytes and of this group. w.mu is held.
+func (w *wal) pending(n int, group uint16) *frame {
+	f := w.openFrame(n)
+	if k := len(f.groups); k == 0 || f.groups[k-1] != group {
+		f.groups = append(f.groups, group)
+	}
+	return f
+}
+
+func (w *wal) openFrame(n int) *frame {
 	if len(w.queue) > 0 {
 		f := w.queue[len(w.queue)-1]
 		if len(f.buf)+n <= maxFrameBytes {
@@ -89,7 +101,7 @@ func (w *wal) pending(n int) *frame {
 func (w *wal) addEntry(kind recordKind, l *groupLog, e *raft.Log, old uint64) (lsn uint64, size int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := w.pending(int(entrySize(e)))
+	f := w.pending(int(entrySize(e)), l.id)
 	p := placement{log: l, index: e.Index, lsn: f.lsn, offset: int64(len(f.buf) - frameHeaderSize)}
 	if kind == recordCopy {
 		p.lsn = old
@@ -105,7 +117,7 @@ func (w *wal) addEntry(kind recordKind, l *groupLog, e *raft.Log, old uint64) (l
 func (w *wal) addIndex(kind recordKind, l *groupLog, index uint64) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := w.pending(recordHeaderSize + 8)
+	f := w.pending(recordHeaderSize+8, l.id)
 	f.buf = appendIndexRecord(f.buf, kind, l.id, index)
 	return f.lsn
 }
@@ -113,7 +125,7 @@ func (w *wal) addIndex(kind recordKind, l *groupLog, index uint64) uint64 {
 func (w *wal) addKeyVal(l *groupLog, key string, val []byte) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := w.pending(recordHeaderSize + 1 + len(key) + len(val))
+	f := w.pending(recordHeaderSize+1+len(key)+len(val), l.id)
 	f.buf = appendKeyValRecord(f.buf, l.id, key, val)
 	return f.lsn
 }
@@ -146,16 +158,6 @@ func (w *wal) wait(lsn uint64) error {
 	}
 	if w.synced.Load() >= lsn {
 		return nil
-	}
-	return w.err
-}
-
-// waitClosed returns the failure once the transport is closed.
-func (w *wal) waitClosed() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for w.err == nil || !w.leaving {
-		w.moved.Wait()
 	}
 	return w.err
 }
@@ -246,7 +248,7 @@ func (w *wal) pop(marker bool) *frame {
 		return nil
 	}
 	if len(w.queue) == 0 && marker {
-		w.pending(0)
+		w.openFrame(0)
 	}
 	if len(w.queue) == 0 {
 		return nil
@@ -259,12 +261,14 @@ func (w *wal) pop(marker bool) *frame {
 // write makes the frame durable, in a new segment if it does not fit.
 func (w *wal) write(f *frame) error {
 	s := w.current()
-	if w.offset+frameSize(len(f.buf)-frameHeaderSize) > s.size {
+	if w.offset+frameSize(len(f.buf)-frameHeaderSize+recordHeaderSize+2*len(w.before)) > s.size {
 		var err error
 		if s, err = w.rotate(f); err != nil {
 			return err
 		}
 	}
+	w.names = appendGroups(w.names[:0], w.before)
+	f.buf = appendRecord(f.buf, recordBefore, 0, w.names)
 	f.buf = sealFrame(f.buf, s.salt, f.lsn)
 	w.syncStart.Store(time.Now().UnixNano())
 	defer w.syncStart.Store(0)
@@ -278,6 +282,7 @@ func (w *wal) write(f *frame) error {
 		f.placed[i].offset += w.offset + frameHeaderSize
 	}
 	w.offset += int64(len(f.buf))
+	w.before = sortedGroups(f.groups)
 	if w.offset > s.size/4 {
 		w.keeper.prepare(s.number + 1)
 	}
@@ -305,6 +310,7 @@ func (w *wal) rotate(f *frame) (*segment, error) {
 	buf := make([]byte, frameHeaderSize, len(f.buf)+len(groups)*256)
 	slices.SortFunc(groups, func(a, b *groupLog) int { return int(a.id) - int(b.id) })
 	for _, l := range groups {
+		f.groups = append(f.groups, l.id)
 		st := l.state()
 		buf = appendStateRecord(buf, l.id, st, slices.Sorted(maps.Keys(st.kv)))
 	}
@@ -417,12 +423,35 @@ func (w *wal) drop(id uint16) error {
 	l.mu.Lock()
 	w.mu.Lock()
 	delete(w.groups, id)
-	f := w.pending(recordHeaderSize)
-	f.buf = appendRecord(f.buf, recordDropped, id)
-	lsn := f.lsn
+	lsn := w.addDropped(id)
 	w.mu.Unlock()
 	l.cutSuffix(l.first)
 	l.mu.Unlock()
+	w.kick()
+	return w.wait(lsn)
+}
+
+// addDropped says that a group is gone. w.mu is held.
+func (w *wal) addDropped(id uint16) (lsn uint64) {
+	f := w.pending(recordHeaderSize, id)
+	f.buf = appendRecord(f.buf, recordDropped, id)
+	return f.lsn
+}
+
+// settle writes down, durably, that the groups which lost records have been begun anew.
+func (w *wal) settle() error {
+	w.mu.Lock()
+	var lsn uint64
+	for id := range w.gaps.suspects {
+		lsn = w.addDropped(id)
+	}
+	for _, g := range w.gaps.list {
+		f := w.openFrame(recordHeaderSize + 16)
+		f.buf = appendIndexRecord(f.buf, recordSettled, 0, g.from, g.to)
+		lsn = f.lsn
+	}
+	w.gaps = gaps{}
+	w.mu.Unlock()
 	w.kick()
 	return w.wait(lsn)
 }

@@ -34,6 +34,9 @@ func (n *Node) leadPartition(ctx context.Context, p uint16, r *replica) {
 // removals last, so that the group never has fewer voters than wanted by our own
 // doing. It says whether it changed, or still waits for, something.
 func (n *Node) converge(ctx context.Context, m membership) (busy bool) {
+	if n.retire(ctx, m.group) {
+		return true
+	}
 	votes, have := votesOf(m.group)
 	voting := 0
 	for _, id := range m.want {

@@ -104,7 +104,7 @@ func (n *Node) openCluster(ctx context.Context) (err error) {
 		ID: n.home.NodeID, Name: n.cfg.NodeName, ClusterID: n.home.ClusterID,
 		Role: n.cfg.Role, Zone: n.cfg.Zone, Version: n.cfg.Version, Started: time.Now(),
 		ClientAddr: n.clients.Addr().String(), PeerAddr: n.peerListener.Addr().String(), GossipAddr: n.cfg.GossipAddr,
-		Seeds: n.cfg.Join, KnownPath: n.home.path("peers.json"), Log: n.log,
+		Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func (n *Node) openStore() (err error) {
 		return err
 	}
 	n.store, err = raftstore.Open(raftstore.Options{
-		Dir: n.home.dir, NodeID: n.home.NodeID, Log: n.log, Fatal: n.fail,
+		Dir: n.home.dir, NodeID: n.home.NodeID, Log: n.log, Fatal: n.fail, Rebuild: n.mayRebuild,
 		Listener: n.link.Listen(cluster.KindRaft),
 		Dial: func(ctx context.Context, id string) (net.Conn, error) {
 			return n.link.Dial(ctx, id, cluster.KindRaft)

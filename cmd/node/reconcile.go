@@ -16,6 +16,7 @@ func (n *Node) reconcile(ctx context.Context) {
 	tick := time.NewTicker(reconcilePeriod)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		n.resetRotten()
 		n.followCatalog()
 		if n.metaGroup.IsLeader() {
 			n.leadMeta(ctx)
