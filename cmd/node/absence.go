@@ -35,7 +35,7 @@ func (a *absences) update(catalog *broker.Catalog, known []cluster.Node, now tim
 		case !registered:
 		case peer.State.Alive():
 			delete(a.since, peer.ID)
-		case peer.Gone.Before(at):
+		case !peer.Gone.IsZero() && peer.Gone.Before(at): // zero while it is not settled that it went
 			a.since[peer.ID] = peer.Gone
 		}
 	}
