@@ -151,7 +151,7 @@ func TestAnOperatorMovesReplicasAndLeaders(t *testing.T) {
 				held[r.Node]++
 			}
 		}
-		if len(held) != 4 || held["n1"] != 6 || held["n4"] != 6 {
+		if len(held) != 4 || held["n1"] != 6 || held["n2"] != 6 || held["n3"] != 6 || held["n4"] != 6 {
 			return fmt.Errorf("%v (%v)", held, err)
 		}
 		return nil
