@@ -48,6 +48,7 @@ const (
 	MethodLive                      // an event that is never stored
 	MethodTopics                    // topics of the partitions held here
 	MethodConsumer                  // a consumer's begin, end or progress, at its partition's leader
+	MethodRecord                    // a record's bytes, to repair another replica's
 )
 
 // Options configure a [Broker].
@@ -58,6 +59,11 @@ type Options struct {
 	Log       *slog.Logger // nil discards
 	TailBytes int          // newest events kept in memory per partition; 0 means 4 MiB
 	Now       func() time.Time
+	// ScrubRate is how much of the segments that are full is read over again, in bytes per second, to find damage
+	// in time; 0 means 1 MiB, less than 0 none.
+	ScrubRate int
+	// Damaged is called when a replica is found to differ from its leader's; nil: it is only logged.
+	Damaged func(partition uint16, reason string)
 }
 
 // Broker serves publishers and readers of one node.
@@ -68,6 +74,9 @@ type Broker struct {
 	log   *slog.Logger
 	tail  int
 	now   func() time.Time
+
+	scrubRate int
+	onDamage  func(partition uint16, reason string)
 
 	catalog atomic.Pointer[Catalog]
 	live    liveReaders
@@ -89,6 +98,7 @@ type Broker struct {
 func New(o Options) (*Broker, error) {
 	b := &Broker{
 		self: o.Self, dir: o.Dir, peers: o.Peers, log: o.Log, tail: o.TailBytes, now: o.Now,
+		scrubRate: o.ScrubRate, onDamage: o.Damaged,
 		partitions: map[uint16]*Partition{}, logs: map[uint16]Log{}, queues: map[uint16]*queue{},
 		batchers: map[uint16]*batcher{},
 	}
@@ -98,12 +108,18 @@ func New(o Options) (*Broker, error) {
 	if b.tail == 0 {
 		b.tail = defaultTailBytes
 	}
+	if b.scrubRate == 0 {
+		b.scrubRate = defaultScrub
+	}
 	if b.now == nil {
 		b.now = time.Now
 	}
 	b.catalog.Store(&Catalog{})
 	b.running, b.stop = context.WithCancel(context.Background())
-	b.spawn(b.trim)
+	b.spawn(b.keep)
+	if b.scrubRate > 0 {
+		b.spawn(b.scrub)
+	}
 	return b, nil
 }
 
@@ -267,22 +283,6 @@ func nothingDone(err error) bool {
 	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnreachable)
 }
 
-// trim applies retention until the broker closes.
-func (b *Broker) trim() {
-	tick := time.NewTicker(trimPeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-b.running.Done():
-			return
-		case <-tick.C:
-		}
-		for _, p := range b.replicas() {
-			p.trimAll(b.now())
-		}
-	}
-}
-
 func (b *Broker) replicas() []*Partition {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -306,6 +306,8 @@ func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []by
 		return b.serveTopics(req)
 	case MethodConsumer:
 		return b.serveConsumer(ctx, req)
+	case MethodRecord:
+		return b.serveRecord(req)
 	}
 	return nil, protocol.BadRequest.Errorf("method %d is not known to this version of pushd", method)
 }

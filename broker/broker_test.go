@@ -403,14 +403,14 @@ func TestADamagedEventIsNeverGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := int(p.segments[0].at[50])
-	for bit := range 8 * (int(p.segments[0].at[51]) - at) {
+	at := int(u32(p.segments[0].at, 50))
+	for bit := range 8 * (int(u32(p.segments[0].at, 51)) - at) {
 		hit := slices.Clone(clean)
 		hit[at+bit/8] ^= 1 << (bit % 8)
 		if err := os.WriteFile(path, hit, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.segments[0].span(51).read(); err == nil {
+		if _, err := p.segments[0].span(50).read(); err == nil {
 			t.Fatalf("bit %d of the record was flipped, and it was given", bit)
 		}
 	}

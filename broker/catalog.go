@@ -38,6 +38,7 @@ func (c *Catalog) partitionOf(topic string) uint16 {
 type limits struct {
 	age           time.Duration
 	events, bytes uint64
+	by            *protocol.Policy // the policies it was taken from: see policiesID
 }
 
 // policiesID tells one list of policies from another: a changed list is a new
@@ -50,7 +51,7 @@ func (c *Catalog) policiesID() *protocol.Policy {
 }
 
 func (c *Catalog) limits(topic string) limits {
-	l := limits{defaultMaxAge, defaultMaxCount, defaultMaxBytes}
+	l := limits{age: defaultMaxAge, events: defaultMaxCount, bytes: defaultMaxBytes}
 	p, ok := c.Policy(topic)
 	if !ok {
 		return l

@@ -39,7 +39,7 @@ func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 		t.Errorf("results: got %+v, %v", got, err)
 	}
 	f := remoteFound{
-		found:    found{[]*Record{r}, []lostRange{{"a", 1, 2, 3, true, 4, 5}}, 42, true},
+		found:    found{[]*Record{r}, []lostRange{{"a", 1, 2, 3, protocol.GapDeleted, 4, 5}}, 42, true},
 		position: 5, seen: []uint64{6}, skip: map[string]uint64{"a": 7}, forgiven: map[string]uint64{"b": 8}, ended: true,
 	}
 	back, err := decodeRemoteFound(appendRemoteFound(nil, f))

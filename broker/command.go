@@ -13,9 +13,11 @@ const commandVersion = 1
 type commandKind byte
 
 const (
-	commandPublish   commandKind = 1 // leader's time, count, then publishes
-	commandDelete    commandKind = 2 // leader's time, topic
-	commandConsumers commandKind = 3 // leader's time, count, changes of consumers
+	commandPublish   commandKind = 1  // leader's time, count, then publishes
+	commandDelete    commandKind = 2  // leader's time, topic
+	commandConsumers commandKind = 3  // leader's time, count, changes of consumers
+	commandForget    commandKind = 10 // leader's time, count, then name, epoch and last position of topics
+	commandSum       commandKind = 11 // leader's time, first position, size and checksum of a full segment
 )
 
 // flags of a publish in a command.
@@ -69,6 +71,23 @@ func encodeDelete(now int64, topic string) []byte {
 	return protocol.AppendBytes(appendUvarint(dst, uint64(now)), topic)
 }
 
+func encodeForget(now int64, list []forgettable) []byte {
+	dst := appendUvarint([]byte{commandVersion, byte(commandForget)}, uint64(now))
+	dst = appendUvarint(dst, uint64(len(list)))
+	for _, f := range list {
+		dst = appendUvarint(appendUvarint(protocol.AppendBytes(dst, f.name), f.epoch), f.newest)
+	}
+	return dst
+}
+
+func encodeSum(now int64, s segmentSum) []byte {
+	dst := []byte{commandVersion, byte(commandSum)}
+	for _, v := range []uint64{uint64(now), s.first, uint64(s.size), uint64(s.sum)} {
+		dst = appendUvarint(dst, v)
+	}
+	return dst
+}
+
 // command is a decoded entry.
 type command struct {
 	kind      commandKind
@@ -76,6 +95,8 @@ type command struct {
 	proposals []proposal
 	topic     string
 	consumers []consumerOp
+	useless   []forgettable
+	sum       segmentSum
 }
 
 func decodeCommand(entry []byte) (c command, err error) {
@@ -94,6 +115,13 @@ func decodeCommand(entry []byte) (c command, err error) {
 		c.topic = r.Text(protocol.MaxTopicBytes)
 	case commandConsumers:
 		c.consumers = readConsumerOps(r)
+	case commandForget:
+		c.useless = make([]forgettable, r.Count(maxForgotten, 3))
+		for i := range c.useless {
+			c.useless[i] = forgettable{r.Text(protocol.MaxTopicBytes), r.Uvarint(), r.Uvarint()}
+		}
+	case commandSum:
+		c.sum = segmentSum{r.Uvarint(), int64(r.Uvarint()), uint32(r.Uvarint())}
 	default:
 		return c, fmt.Errorf("log entry of unknown kind %d", c.kind)
 	}

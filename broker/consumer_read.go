@@ -24,8 +24,9 @@ func (p *Partition) places(after, upTo uint64, limit int, match func(topic strin
 		return nil, nil, after
 	}
 	w := want{after: after, matches: func(t *topic) bool { return match(t.name) }, previous: func(*topic) uint64 { return 0 }}
-	p.walkAll(w, reached, func(position uint64, _ *segment, t *topic) bool {
-		if position <= t.gone || position <= t.deleted || position < t.epoch {
+	p.walkAll(w, reached, func(s *segment, i int, t *topic) bool {
+		position := s.first + s.position(i)
+		if !t.retains(position) {
 			return true
 		}
 		if len(found) >= limit {
@@ -51,11 +52,11 @@ func (p *Partition) missed(after uint64, match func(topic string) bool) []lostRa
 func (p *Partition) followUp(name string, after, upTo uint64) uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	t := p.topics[name]
-	if t == nil || p.closed {
+	t := p.topics.find(name)
+	if t == nil || !t.exists() || p.closed {
 		return 0
 	}
-	at := p.next(t, max(after, t.gone, t.deleted))
+	at := p.next(t, max(after, t.gone, t.epoch-1))
 	if at > upTo {
 		return 0
 	}
@@ -88,18 +89,18 @@ func (p *Partition) planAt(position uint64) (f found, pl plan, err error) {
 	if p.closed {
 		return f, pl, errReplicaGone
 	}
-	w := want{after: position - 1, matches: func(*topic) bool { return true }}
-	p.walkAll(w, position, func(position uint64, s *segment, t *topic) bool {
-		if position <= t.gone || position <= t.deleted || position < t.epoch {
-			return false
-		}
-		r := p.tail.at(position)
-		if r == nil {
-			pl.spans = append(pl.spans, planned{0, s.span(position)})
-		}
-		f.records = append(f.records, r)
-		return false
-	})
+	s, i, ok := p.find(position)
+	if !ok {
+		return f, pl, nil
+	}
+	if t := s.topicAt(i, p.topics); t == nil || !t.retains(position) {
+		return f, pl, nil
+	}
+	r := p.tail.at(position)
+	if r == nil {
+		pl.spans = append(pl.spans, planned{0, s.span(i)})
+	}
+	f.records = append(f.records, r)
 	return f, pl, nil
 }
 
@@ -109,16 +110,17 @@ func (p *Partition) lag(s *ConsumerState, match func(topic string) bool) (events
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	see := func(position uint64) {
-		if at := p.timeAt(position); at != 0 && (oldest == 0 || at < oldest) {
-			oldest = at
+		s, i, ok := p.find(position)
+		if ok && (oldest == 0 || s.time(i) < oldest) {
+			oldest = s.time(i)
 		}
 	}
 	upTo := p.position
 	if s.Until != 0 {
 		upTo = s.Until
 	}
-	for _, t := range p.byNumber {
-		after := max(s.Floor, t.gone)
+	for t := range p.topics.all() {
+		after := max(s.Floor, t.gone, t.epoch-1)
 		if !t.exists() || t.newest <= after || !match(t.name) {
 			continue
 		}
@@ -129,8 +131,8 @@ func (p *Partition) lag(s *ConsumerState, match func(topic string) bool) (events
 	}
 	for _, o := range s.Open {
 		n := uint64(1)
-		if t := p.topics[o.Topic]; o.Topic != "" && t != nil {
-			n = p.count(t, max(o.Position-1, t.gone), s.Floor)
+		if t := p.topics.find(o.Topic); o.Topic != "" && t != nil && t.exists() {
+			n = p.count(t, max(o.Position-1, t.gone, t.epoch-1), s.Floor)
 		}
 		events += n
 		see(o.Position)
@@ -175,7 +177,7 @@ func (p *Partition) beginAtLast(selectors []protocol.Selector, n int, ordered bo
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	s := ConsumerState{Floor: p.position}
-	for _, t := range p.byNumber {
+	for t := range p.topics.all() {
 		last := min(uint64(n), t.events())
 		if !t.exists() || last == 0 || !covers(selectors, t.name) {
 			continue

@@ -217,11 +217,7 @@ func (b *Broker) Places(partition uint16, after, upTo uint64, limit int, match f
 
 func asGaps(lost []lostRange) (gaps []protocol.Gap) {
 	for _, g := range lost {
-		reason := protocol.GapExpired
-		if g.deleted {
-			reason = protocol.GapDeleted
-		}
-		gaps = append(gaps, protocol.Gap{Topic: g.name, Epoch: g.epoch, From: g.from, To: g.to, Reason: reason})
+		gaps = append(gaps, protocol.Gap{Topic: g.name, Epoch: g.epoch, From: g.from, To: g.to, Reason: g.reason})
 	}
 	return gaps
 }
@@ -234,7 +230,12 @@ func (b *Broker) NextOf(partition uint16, topic string, after, upTo uint64) uint
 
 // RecordAt reads one event; nil if it is no longer retained.
 func (b *Broker) RecordAt(partition uint16, position uint64) (*Record, error) {
-	return b.Partition(partition).at(position)
+	p := b.Partition(partition)
+	r, err := p.at(position)
+	if err != nil {
+		b.startRepair(p, err) // the caller tries again
+	}
+	return r, err
 }
 
 // Await returns once the replica here has a position, or ctx ends.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/pushd/pushd/protocol"
 )
 
 // dedupe remembers the ids that publishers chose, per topic: for ten minutes of
@@ -57,6 +59,27 @@ func (d *dedupe) add(s seenID) {
 	}
 	if d.head > len(d.ring)/2 && d.head > 1024 {
 		d.compact()
+	}
+}
+
+// append writes the ids that are remembered.
+func (d *dedupe) append(b []byte) []byte {
+	seen := d.ring[d.head:]
+	b = appendUvarint(b, uint64(len(seen)))
+	for _, s := range seen {
+		for _, v := range []uint64{s.key[0], s.key[1], s.offset, s.epoch, s.position, uint64(s.time)} {
+			b = binary.LittleEndian.AppendUint64(b, v)
+		}
+	}
+	return b
+}
+
+// read takes up what append wrote.
+func (d *dedupe) read(r *protocol.BinaryReader) {
+	for range r.Count(1<<26, 48) {
+		d.add(seenID{
+			idKey{r.Fixed64(), r.Fixed64()}, r.Fixed64(), r.Fixed64(), r.Fixed64(), int64(r.Fixed64()),
+		})
 	}
 }
 

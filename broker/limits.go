@@ -23,7 +23,15 @@ const (
 	ephemeralQueue  = 64     // unstored events waiting for one reader
 	settleTimeout   = time.Second
 	trimPeriod      = 500 * time.Millisecond
-	sweepPeriod     = 10 * time.Second // at the latest, segments of which nothing is retained are removed
+	trimChunk       = 4096             // topics or records that retention looks at under one lock
+	forgetEmpty     = time.Hour        // a topic without events is forgotten
+	forgetDeleted   = 24 * time.Hour   // a deleted topic is
+	maxForgotten    = 4096             // topics of one log entry that forgets them
+	repairPause     = 10 * time.Second // between attempts to repair a record
+	scrubPause      = time.Minute      // between looks for something to scrub
+	scrubRecords    = 256              // read before the pace is kept
+	defaultScrub    = 1 << 20          // bytes per second
+	compactBelow    = 4                // a segment is written anew when less than 1/4 of it is retained
 	maxLimitedTopic = 50_000           // topics of a start at -N, or of a pattern, whose limits one node tells another
 	defaultMaxAge   = 24 * time.Hour
 	defaultMaxCount = 10_000

@@ -251,6 +251,6 @@ func (s *Subscription) ended(l *lane, p *Partition) bool {
 func (p *Partition) deleted(name string) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	t := p.topics[name]
-	return t != nil && t.deleted != 0 && !t.exists()
+	t := p.topics.find(name)
+	return t != nil && t.deleted() != 0
 }

@@ -232,7 +232,7 @@ func (s *MetaSnapshot) Release() {}
 // Restore replaces the catalog.
 func (m *Meta) Restore(state io.Reader, _ string) error {
 	c := &Catalog{}
-	if err := json.NewDecoder(io.LimitReader(state, maxSnapshot)).Decode(c); err != nil {
+	if err := json.NewDecoder(io.LimitReader(state, maxState)).Decode(c); err != nil {
 		return fmt.Errorf("read the catalog's snapshot: %w", err)
 	}
 	if c.Nodes == nil {

@@ -84,7 +84,7 @@ func TestReplicasAgreeWithEachOtherAndWithAModel(t *testing.T) {
 			p.readers = append(p.readers, &modelReader{selectors: selectors, cursor: "earliest", exact: exact, at: map[string]map[uint64]uint64{}})
 		}
 		r.Repeat(map[string]func(*rapid.T){
-			"publish": p.publish, "delete": p.delete, "trim": p.trim, "cut": p.cut,
+			"publish": p.publish, "delete": p.delete, "trim": p.trim, "cut": p.cut, "tend": p.tend, "forget": p.forget,
 			"restart": p.restart, "crash": p.crash, "copy": p.copy, "read": p.read, "": p.compare,
 		})
 		for _, reader := range p.readers {
@@ -212,11 +212,31 @@ func (p *pair) trim(*rapid.T) {
 	}
 }
 
+// forget lets both forget a topic, as if it had long been empty.
+func (p *pair) forget(*rapid.T) {
+	name := p.topic()
+	t := p.replicas[0].Partition(0).topics.find(name)
+	if t == nil {
+		return
+	}
+	p.apply(encodeForget(p.now, []forgettable{{t.name, t.epoch, t.newest}}))
+	if m := p.topics[name]; m.exists {
+		m.ended[m.epoch], m.exists = m.last, false
+	}
+}
+
+// tend seals and compacts the segments of one replica.
+func (p *pair) tend(*rapid.T) {
+	if err := p.replicas[p.draw("replica", 2)].Partition(0).tend(); err != nil {
+		p.Fatal(err)
+	}
+}
+
 // cut begins a new segment on both, as if the last one was full.
 func (p *pair) cut(*rapid.T) {
 	for _, f := range p.replicas {
 		s := f.Partition(0)
-		if len(s.segments) == 0 || len(s.segments[len(s.segments)-1].at) == 0 {
+		if len(s.segments) == 0 || s.segments[len(s.segments)-1].len() == 0 {
 			return
 		}
 		if err := s.segments[len(s.segments)-1].flush(); err != nil {
@@ -324,7 +344,7 @@ func (p *pair) compare(*rapid.T) {
 	}
 	for _, f := range p.replicas {
 		for name, want := range p.topics {
-			t := f.Partition(0).topics[name]
+			t := f.Partition(0).topics.find(name)
 			if want.exists && (t == nil || !t.exists() || t.last != want.last || t.epoch != want.epoch) {
 				p.Fatalf("%s: got %+v, want %+v", name, t, want)
 			}
@@ -390,7 +410,7 @@ func (p *pair) begin(f *fixture, m *modelReader) {
 			if f == p.edge {
 				f = p.replicas[0]
 			}
-			m.at[name][t.epoch] = f.Partition(0).topics[name].first - 1
+			m.at[name][t.epoch] = f.Partition(0).topics.find(name).first - 1
 		}
 	}
 }

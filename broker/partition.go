@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -21,8 +20,7 @@ type Partition struct {
 	tailMax  int
 
 	mu        sync.RWMutex // guards what follows, but for the segments' unwritten bytes
-	topics    map[string]*topic
-	byNumber  []*topic
+	topics    *topicTable
 	dedupe    *dedupe
 	consumers map[string]*consumer
 	segments  []*segment
@@ -36,17 +34,25 @@ type Partition struct {
 	awaited   []awaited
 	closed    bool
 	lostUpTo  uint64 // position of the last event of any topic that can't be read any more
+	holes     uint64 // up to this position records may be missing in the index
+	// forgotten is up to where topics had events of which nothing is remembered: a reader from before is
+	// told that it may have missed some.
+	forgotten   uint64
+	tombs       *tombs
+	repairs     repairs
+	divergences []string // what agree has found
 
-	// What retention looked at last, so that it need not look at every topic each time.
-	due      int64 // nanoseconds since 1970 when the next event is too old
-	swept    time.Time
-	sweptFor *protocol.Policy
+	limitSets []*limits // all that topics have now
+	aging     aging
+	retired   []retired // files that compaction replaced, and snapshots may still name
+	persisted int       // snapshots written since the start
+	complaint string    // the last of housekeeping, whose own this is
 }
 
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
-		topics: map[string]*topic{}, dedupe: newDedupe(), consumers: map[string]*consumer{},
+		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(),
 		armed: map[string]map[*Subscription]struct{}{}, waiting: map[*Subscription]struct{}{},
 	}
 }
@@ -90,6 +96,10 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		result = p.delete(c.topic, &wake)
 	case commandConsumers:
 		result = p.applyConsumers(c.consumers)
+	case commandForget:
+		p.forget(c.useless)
+	case commandSum:
+		p.agree(c.sum)
 	}
 	p.wakeWaiting(&wake)
 	p.mu.Unlock()
@@ -102,7 +112,7 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 
 // publish decides on one proposal. p.mu is held.
 func (p *Partition) publish(q *proposal, wake *wakeList) stored {
-	t := p.topics[q.event.Topic]
+	t := p.topics.find(q.event.Topic)
 	var key idKey
 	if q.named {
 		key = keyOf(q.event.Topic, q.event.ID)
@@ -119,7 +129,10 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 			return stored{err: protocol.OffsetMismatch.Errorf("the last offset of %s is %d, not %d; read on and decide anew", q.event.Topic, last, *q.ifMatch)}
 		}
 	}
-	t = p.intern(q.event.Topic)
+	if t == nil {
+		t = p.topics.intern(q.event.Topic)
+		p.raise(t)
+	}
 	if !t.exists() {
 		p.revive(t)
 	}
@@ -128,10 +141,9 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	e.Offset, e.Epoch, e.Time = t.last+1, t.epoch, p.time
 	p.store(t, &e)
 	t.last++
+	t.idle = 0
 	p.trimTopic(t)
-	if t.first == t.last {
-		p.due = min(p.due, e.Time+int64(t.kept.age))
-	}
+	p.aging.expect(e.Time + int64(t.kept.age))
 	if q.named {
 		p.dedupe.add(seenID{key, e.Offset, e.Epoch, p.position, e.Time})
 	}
@@ -139,48 +151,40 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	return stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
 }
 
-// intern gives the topic, made if need be. p.mu is held for writing.
-func (p *Partition) intern(name string) *topic {
-	t := p.topics[name]
-	if t == nil {
-		t = &topic{name: name, number: uint32(len(p.byNumber)), first: 1}
-		p.topics[name] = t
-		p.byNumber = append(p.byNumber, t)
-	}
-	return t
-}
-
 // revive begins the topic's next epoch at the next position.
 func (p *Partition) revive(t *topic) {
-	t.epoch, t.first, t.last, t.bytes, t.gone, t.deleted = p.position+1, 1, 0, 0, 0, 0
+	t.epoch, t.first, t.last, t.bytes, t.gone, t.idle = p.position+1, 1, 0, 0, 0, 0
+	if t.past != nil {
+		t.past.deleted = 0
+	}
 }
 
 // store gives the record its position, index, tail and bytes. p.mu is held.
 func (p *Partition) store(t *topic, e *protocol.Event) {
 	p.position++
-	s := p.segments[len(p.segments)-1]
-	before := s.size
-	s.append(p.position, t.number, e)
-	t.bytes += uint64(s.size - before)
+	size := p.segments[len(p.segments)-1].append(p.position, t.slot, e)
+	t.bytes += uint64(size)
 	t.newest = p.position
-	p.tail.push(&Record{Event: *e, Position: p.position}, s.size-before)
+	p.tail.push(&Record{Event: *e, Position: p.position}, size)
 }
 
 // delete ends a topic. Its mark takes a position, so that every reader passes
 // the deletion at the same place.
 func (p *Partition) delete(name string, wake *wakeList) error {
-	t := p.topics[name]
+	t := p.topics.find(name)
 	if t == nil || !t.exists() {
 		return protocol.NoSuchTopic.Errorf("there is no topic %s", name)
 	}
-	if t.old = append(t.old, oldEpoch{t.epoch, t.last, t.newest}); len(t.old) > maxOldEpochs {
-		t.old = t.old[1:]
+	past := t.history()
+	if past.epochs = append(past.epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, reason: protocol.GapDeleted}); len(past.epochs) > maxOldEpochs {
+		past.epochs = past.epochs[1:]
 	}
+	p.dropAll(t)
 	p.store(t, &protocol.Event{Topic: name, Epoch: t.epoch, Time: p.time})
-	t.deleted, t.first, t.bytes = p.position, t.last+1, 0
+	past.deleted, t.first, t.bytes = p.position, t.last+1, 0
 	if p.buried = append(p.buried, name); len(p.buried) > maxTombstones {
-		if oldest := p.topics[p.buried[0]]; oldest != nil {
-			oldest.old = nil
+		if oldest := p.topics.find(p.buried[0]); oldest != nil && oldest.past != nil {
+			oldest.past.epochs = nil
 		}
 		p.buried = p.buried[1:]
 	}
@@ -194,7 +198,7 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 func (p *Partition) roll() error {
 	p.mu.RLock()
 	n := len(p.segments)
-	full := n == 0 || p.segments[n-1].size >= segmentBytes
+	full := n == 0 || p.segments[n-1].full() || p.segments[n-1].final != p.position // whose successor is gone
 	next := p.position + 1
 	p.mu.RUnlock()
 	if !full {
@@ -236,18 +240,37 @@ func (p *Partition) flush() error {
 	return nil
 }
 
-// segmentOf is the segment that holds a position. p.mu is held.
-func (p *Partition) segmentOf(position uint64) (int, bool) {
-	i, found := slices.BinarySearchFunc(p.segments, position, func(s *segment, at uint64) int {
-		switch {
-		case at < s.first:
-			return 1
-		case at > s.last():
+// segmentOf is the first segment that ends at a position or behind it. p.mu is
+// held.
+func (p *Partition) segmentOf(position uint64) int {
+	i, _ := slices.BinarySearchFunc(p.segments, position, func(s *segment, at uint64) int {
+		if s.final < at {
 			return -1
 		}
-		return 0
+		return 1
 	})
-	return i, found
+	return i
+}
+
+// find gives the record at a position. p.mu is held.
+func (p *Partition) find(position uint64) (s *segment, number int, ok bool) {
+	i := p.segmentOf(position)
+	if i == len(p.segments) {
+		return nil, 0, false
+	}
+	number, ok = p.segments[i].holds(position)
+	return p.segments[i], number, ok
+}
+
+// spanOf is where the record at a position lies.
+func (p *Partition) spanOf(position uint64) (w span, ok bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	s, i, ok := p.find(position)
+	if ok {
+		w = s.span(i)
+	}
+	return w, ok
 }
 
 // close closes the files. Nothing is written: the log has it.

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"sort"
+
+	"github.com/pushd/pushd/protocol"
 )
 
 // errReplicaGone says that the replica was closed: what it held is elsewhere.
@@ -36,7 +37,7 @@ type lostRange struct {
 	name      string
 	epoch     uint64
 	from, to  uint64
-	deleted   bool
+	reason    protocol.GapReason
 	at, until uint64 // positions of the first and the last lost event
 }
 
@@ -84,16 +85,17 @@ func (p *Partition) planLocked(w want) (f found, pl plan) {
 		return f, pl
 	}
 	bytes := int64(0)
-	take := func(position uint64, s *segment, t *topic) bool {
-		if position <= t.gone || position < t.deleted || position < t.epoch {
+	take := func(s *segment, i int, t *topic) bool {
+		position := s.first + s.position(i)
+		if position <= t.gone || position < t.deleted() || position < t.epoch {
 			return true // no longer retained; lost tells the reader
 		}
 		if len(f.records) >= w.limit || bytes >= pullBytes {
 			f.upTo, f.end = position-1, false
 			return false
 		}
-		at := s.span(position)
-		bytes += at.to - at.from
+		at := s.span(i)
+		bytes += at.size()
 		r := p.tail.at(position)
 		if r == nil {
 			pl.spans = append(pl.spans, planned{len(f.records), at})
@@ -111,43 +113,36 @@ func (p *Partition) planLocked(w want) (f found, pl plan) {
 }
 
 // walkTopic visits one topic's records by its postings.
-func (p *Partition) walkTopic(w want, limit uint64, take func(uint64, *segment, *topic) bool) {
-	t := p.topics[w.single]
-	if t == nil || t.newest <= w.after && t.deleted <= w.after {
+func (p *Partition) walkTopic(w want, limit uint64, take func(*segment, int, *topic) bool) {
+	t := p.topics.find(w.single)
+	if t == nil || t.newest <= w.after && t.deleted() <= w.after {
 		return
 	}
-	from, _ := p.segmentOf(max(w.after, t.gone) + 1)
-	for _, s := range p.segments[min(from, len(p.segments)):] {
-		for _, rel := range s.after(t.number, max(w.after, t.gone)) {
-			position := s.first + uint64(rel)
-			if position > limit || !take(position, s, t) {
-				return
-			}
+	after, o := max(w.after, t.gone), t.owned()
+	for _, s := range p.segments[p.segmentOf(after+1):] {
+		if !s.each(o, after, func(i int) bool { return s.first+s.position(i) <= limit && take(s, i, t) }) {
+			return
 		}
 	}
 }
 
 // walkAll visits every record and asks once per topic whether it is wanted.
-func (p *Partition) walkAll(w want, limit uint64, take func(uint64, *segment, *topic) bool) {
-	verdict := map[uint32]bool{}
-	from, _ := p.segmentOf(w.after + 1)
-	for _, s := range p.segments[min(from, len(p.segments)):] {
-		begin := 0
-		if w.after >= s.first {
-			begin = int(w.after - s.first + 1)
-		}
-		for rel := begin; rel < len(s.owner); rel++ {
-			position := s.first + uint64(rel)
-			if position > limit {
+func (p *Partition) walkAll(w want, limit uint64, take func(*segment, int, *topic) bool) {
+	for _, s := range p.segments[p.segmentOf(w.after+1):] {
+		wanted := map[uint32]*topic{} // by owner; nil: it is not
+		for i := s.from(w.after); i < s.len(); i++ {
+			if s.first+s.position(i) > limit {
 				return
 			}
-			number := s.owner[rel]
-			wanted, asked := verdict[number]
+			owner := u32(s.owner, i)
+			t, asked := wanted[owner]
 			if !asked {
-				wanted = w.matches(p.byNumber[number])
-				verdict[number] = wanted
+				if t = s.topicAt(i, p.topics); t != nil && !w.matches(t) {
+					t = nil
+				}
+				wanted[owner] = t
 			}
-			if wanted && !take(position, s, p.byNumber[number]) {
+			if t != nil && !take(s, i, t) {
 				return
 			}
 		}
@@ -157,13 +152,18 @@ func (p *Partition) walkAll(w want, limit uint64, take func(uint64, *segment, *t
 // lost lists what a reader behind w.after can no longer get, up to a position,
 // in the order of the log.
 func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
-	if t := p.topics[w.single]; t != nil {
-		return p.lostOf(t, w, upTo)
-	}
-	if w.single != "" || p.lostUpTo <= w.after {
+	if p.lostUpTo <= w.after {
 		return nil
 	}
-	for _, t := range p.byNumber {
+	if w.single != "" {
+		return p.lostOfSingle(w, upTo)
+	}
+	for t := range p.topics.all() {
+		if max(t.lostUpTo(), p.forgotten) > w.after && w.matches(t) {
+			gaps = append(gaps, p.lostOf(t, w, upTo)...)
+		}
+	}
+	for _, t := range p.tombs.byName {
 		if t.lostUpTo() > w.after && w.matches(t) {
 			gaps = append(gaps, p.lostOf(t, w, upTo)...)
 		}
@@ -172,18 +172,34 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 	return gaps
 }
 
+func (p *Partition) lostOfSingle(w want, upTo uint64) []lostRange {
+	t := p.known(w.single)
+	if t == nil {
+		t = &topic{name: w.single, slot: noSlot}
+	}
+	return p.lostOf(t, w, upTo)
+}
+
 func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
-	add := func(r lostRange, newest uint64) {
+	add := func(r lostRange, newest, removed uint64) {
 		r.name = t.name
-		if p.bound(t, w, upTo, newest, &r) {
+		if p.bound(t, w, upTo, newest, removed, &r) {
 			gaps = append(gaps, r)
 		}
 	}
-	for _, o := range t.old {
-		add(lostRange{epoch: o.epoch, to: o.last, deleted: true}, o.newest)
+	if p.forgotten > w.after && len(t.old()) == 0 && (t.epoch > w.after+1 && t.epoch <= upTo || t.epoch == 0 && p.forgotten <= upTo) {
+		// It may have been there before, and how much of it is not known.
+		gaps = append(gaps, lostRange{name: t.name, epoch: t.epoch, reason: protocol.GapEpochChanged, at: w.after + 1, until: p.forgotten})
+	}
+	for _, o := range t.old() {
+		removed := p.holes
+		if o.apart {
+			removed = o.newest
+		}
+		add(lostRange{epoch: o.epoch, to: o.last, reason: o.reason}, o.newest, removed)
 	}
 	if t.exists() {
-		add(lostRange{epoch: t.epoch, to: t.first - 1}, t.gone)
+		add(lostRange{epoch: t.epoch, to: t.first - 1, reason: protocol.GapExpired}, t.gone, p.holes)
 	}
 	return gaps
 }
@@ -193,16 +209,12 @@ func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
 // stops on its way hears of the rest on the next stretch. False if that is
 // nothing.
 //
-// Where the index is still there, the offsets are counted over it. What is
-// lost of removed segments counts as lost at their end, and begins behind what
+// Where the index is whole, the offsets are counted over it. What is lost of
+// removed or compacted segments counts as lost at their end, and begins behind what
 // the reader says it had: at 1 if it does not say, which claims too much rather
 // than too little.
-func (p *Partition) bound(t *topic, w want, upTo, newest uint64, r *lostRange) bool {
+func (p *Partition) bound(t *topic, w want, upTo, newest, removed uint64, r *lostRange) bool {
 	after := max(w.after, r.epoch-1)
-	removed := p.position
-	if len(p.segments) > 0 {
-		removed = p.segments[0].first - 1
-	}
 	removed = min(removed, newest)
 	r.until = min(upTo, newest)
 	if r.until <= after || r.until < removed {
@@ -226,20 +238,31 @@ func (p *Partition) bound(t *topic, w want, upTo, newest uint64, r *lostRange) b
 // next is the position of the topic's first record behind another; 0 if there
 // is none.
 func (p *Partition) next(t *topic, after uint64) uint64 {
-	for i, _ := p.segmentOf(after + 1); i < len(p.segments); i++ {
-		if list := p.segments[i].after(t.number, after); len(list) > 0 {
-			return p.segments[i].first + uint64(list[0])
-		}
+	if w, ok := p.nextSpan(t, after); ok {
+		return w.position
 	}
 	return 0
+}
+
+func (p *Partition) nextSpan(t *topic, after uint64) (w span, ok bool) {
+	o := t.owned()
+	for _, s := range p.segments[p.segmentOf(after+1):] {
+		if !s.each(o, after, func(i int) bool { w, ok = s.span(i), true; return false }) {
+			return w, ok
+		}
+	}
+	return w, ok
 }
 
 // count is how many of the topic's records lie behind one position up to
 // another.
 func (p *Partition) count(t *topic, after, upTo uint64) (n uint64) {
-	i, _ := p.segmentOf(after + 1)
-	for ; i < len(p.segments) && p.segments[i].first <= upTo; i++ {
-		n += uint64(len(p.segments[i].after(t.number, after)) - len(p.segments[i].after(t.number, upTo)))
+	o := t.owned()
+	for _, s := range p.segments[p.segmentOf(after+1):] {
+		if s.first > upTo {
+			break
+		}
+		n += uint64(s.countOf(o, after, upTo))
 	}
 	return n
 }
@@ -251,6 +274,9 @@ func (pl plan) load(f *found) (bool, error) {
 		if errors.Is(err, os.ErrClosed) {
 			return false, nil
 		}
+		if errors.Is(err, ErrDamaged) {
+			return false, &damagedError{s.span.position, err}
+		}
 		if err != nil {
 			return false, err
 		}
@@ -259,21 +285,12 @@ func (pl plan) load(f *found) (bool, error) {
 	return true, nil
 }
 
-// timeAt is the time of a retained record. p.mu is held.
-func (p *Partition) timeAt(position uint64) int64 {
-	if i, ok := p.segmentOf(position); ok {
-		s := p.segments[i]
-		return s.times[position-s.first]
-	}
-	return 0
-}
-
 // positionBefore is the last position older than a time. p.mu is held.
 func (p *Partition) positionBefore(ns int64) uint64 {
 	for i := len(p.segments) - 1; i >= 0; i-- {
 		s := p.segments[i]
-		if n := sort.Search(len(s.times), func(i int) bool { return s.times[i] >= ns }); n > 0 {
-			return s.first + uint64(n) - 1
+		if n := s.before(ns); n > 0 {
+			return s.first + s.position(n-1)
 		}
 	}
 	if len(p.segments) > 0 {

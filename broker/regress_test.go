@@ -124,7 +124,7 @@ func TestReadersOfUnknownTopicsLeaveNothingBehind(t *testing.T) {
 		s.Close()
 	}
 	p := f.logs[0].partition
-	if n := len(p.topics) + len(p.armed); n != 0 {
+	if n := p.topics.len() + len(p.armed); n != 0 {
 		t.Errorf("%d topics are remembered", n)
 	}
 }
@@ -175,7 +175,7 @@ func TestAReaderOfADamagedEventIsToldWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.tail.evict(0)
-	if _, err := p.segments[0].file.WriteAt([]byte{0xff}, int64(p.segments[0].at[1])+recordHead+3); err != nil {
+	if _, err := p.segments[0].file.WriteAt([]byte{0xff}, int64(u32(p.segments[0].at, 1))+recordHead+3); err != nil {
 		t.Fatal(err)
 	}
 	_, err := f.subscribe("earliest", "a").Pull(10)

@@ -40,6 +40,9 @@ func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bo
 		if errors.Is(err, errReplicaGone) {
 			return found{}, false, nil // closed between the two looks
 		}
+		if err != nil && s.broker.startRepair(p, err) {
+			return found{}, false, nil // the reader is woken when it is over
+		}
 		return f, true, s.broker.unreadable(l.partition, err)
 	}
 	answer := s.answer(l)
@@ -189,6 +192,7 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 			return nil, protocol.NoLeader.Errorf("partition %d has no replica here any more", q.partition)
 		}
 		if err != nil {
+			b.startRepair(p, err)
 			return nil, b.unreadable(q.partition, err)
 		}
 		ready := make(chan struct{}, 1)

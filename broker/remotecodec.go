@@ -101,13 +101,10 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 	dst = appendUvarint(dst, uint64(len(f.gaps)))
 	for _, g := range f.gaps {
 		dst = protocol.AppendBytes(dst, g.name)
-		var deleted uint64
-		if g.deleted {
-			deleted = 1
-		}
-		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, g.until, deleted} {
+		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, g.until} {
 			dst = appendUvarint(dst, v)
 		}
+		dst = protocol.AppendBytes(dst, string(g.reason))
 	}
 	dst = appendUvarint(dst, uint64(len(f.records)))
 	for _, r := range f.records {
@@ -124,7 +121,7 @@ func decodeRemoteFound(b []byte) (f remoteFound, err error) {
 	f.skip, f.forgiven = readLimited(r), readLimited(r)
 	f.gaps = make([]lostRange, r.Count(1<<20, 7))
 	for i := range f.gaps {
-		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), deleted: r.Uvarint() == 1}
+		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), reason: protocol.GapReason(r.Text(maxNameBytes))}
 	}
 	f.records = make([]*Record, r.Count(maxReadEvents, recordHead))
 	if r.Err() != nil {

@@ -2,100 +2,153 @@ package broker
 
 import (
 	"math"
-	"os"
 	"time"
+
+	"github.com/pushd/pushd/protocol"
 )
+
+// aging is how far retention by age has come. Times never go back within a
+// partition, so each limit that topics have needs one place in the log, up to
+// which every record has been looked at.
+type aging struct {
+	due    int64            // nanoseconds since 1970 when the next event is too old, or before
+	places map[int64]uint64 // max_age in nanoseconds: position
+	by     *protocol.Policy // the policies they are of
+	begun  bool
+}
+
+// expect says when an event will be too old.
+func (a *aging) expect(ns int64) { a.due = min(a.due, ns) }
 
 // trimTopic moves the topic's first offset past what its policy no longer
 // keeps by count and bytes. p.mu is held for writing.
 func (p *Partition) trimTopic(t *topic) {
 	limits := p.limitsOf(t)
 	for t.exists() && t.first <= t.last && (t.events() > limits.events || (t.bytes > limits.bytes && t.events() > 1)) {
-		p.trimOldest(t)
-	}
-}
-
-// trimOldest gives up the topic's oldest retained event.
-func (p *Partition) trimOldest(t *topic) {
-	at, size, ok := p.oldest(t)
-	if !ok {
-		t.first = t.last + 1
-		return
-	}
-	t.first++
-	t.bytes -= min(t.bytes, uint64(size))
-	t.gone = at
-	p.lostUpTo = max(p.lostUpTo, at)
-}
-
-// limitsOf is what a topic's policy lets it keep, found anew only when policies
-// have changed. p.mu is held for writing.
-func (p *Partition) limitsOf(t *topic) limits {
-	catalog := p.policies()
-	if by := catalog.policiesID(); t.kept.age == 0 || t.keptBy != by {
-		t.kept, t.keptBy = catalog.limits(t.name), by
-	}
-	return t.kept
-}
-
-// oldest finds the oldest retained record of a topic. Its position is beyond
-// what is gone, since trimming goes in order.
-func (p *Partition) oldest(t *topic) (position uint64, size int64, ok bool) {
-	from := max(t.gone, t.epoch-1)
-	for i, _ := p.segmentOf(from + 1); i < len(p.segments); i++ {
-		s := p.segments[i]
-		if list := s.after(t.number, from); len(list) > 0 {
-			w := s.span(s.first + uint64(list[0]))
-			return w.position, w.to - w.from, true
+		w, ok := p.nextSpan(t, max(t.gone, t.epoch-1))
+		if !ok {
+			t.first = t.last + 1
+			return
 		}
+		p.drop(t, w)
 	}
-	return 0, 0, false
+}
+
+// drop gives up the topic's oldest retained event.
+func (p *Partition) drop(t *topic, w span) {
+	t.first++
+	t.bytes -= min(t.bytes, uint64(w.size()))
+	t.gone = w.position
+	w.segment.live--
+	w.segment.liveBytes -= w.size()
+	p.lostUpTo = max(p.lostUpTo, w.position)
+}
+
+// dropAll counts a topic's retained events off their segments: it is deleted.
+func (p *Partition) dropAll(t *topic) {
+	after, o := max(t.gone, t.epoch-1), t.owned()
+	for _, s := range p.segments[p.segmentOf(after+1):] {
+		s.each(o, after, func(i int) bool {
+			s.live--
+			s.liveBytes -= s.span(i).size()
+			return true
+		})
+	}
 }
 
 // trimAll applies every topic's policy, age included, and removes segments of
 // which nothing is retained. Local to the replica: readers below the first
 // offset get a gap wherever they read.
 func (p *Partition) trimAll(now time.Time) {
-	p.mu.Lock()
-	policies := p.policies().policiesID()
-	if now.UnixNano() < p.due && policies == p.sweptFor && now.Sub(p.swept) < sweepPeriod {
-		p.mu.Unlock()
-		return
-	}
-	p.swept, p.sweptFor, p.due = now, policies, math.MaxInt64
-	oldestKept := p.position + 1
-	for _, t := range p.byNumber {
-		if !t.exists() {
-			continue
-		}
-		p.trimTopic(t)
-		age := p.limitsOf(t).age
-		p.trimAge(t, now.Add(-age).UnixNano())
-		if at, _, ok := p.oldest(t); ok && t.first <= t.last {
-			oldestKept = min(oldestKept, at)
-			p.due = min(p.due, p.timeAt(at)+int64(age))
+	p.trimChanged()
+	for age := range p.trimDue(now) {
+		for p.trimAge(age, now.UnixNano()) {
 		}
 	}
-	var dead []*segment
-	for len(p.segments) > 1 && p.segments[0].last() < oldestKept {
-		dead = append(dead, p.segments[0])
-		p.segments = p.segments[1:]
-	}
-	p.mu.Unlock()
-	for _, s := range dead {
+	for _, s := range p.takeDead() {
 		s.close()
-		_ = os.Remove(s.path)
+		s.remove()
 	}
 }
 
-// trimAge gives up what is older than a time. Times never go back within a
-// partition, so the oldest event decides.
-func (p *Partition) trimAge(t *topic, before int64) {
-	for t.first <= t.last {
-		at, _, ok := p.oldest(t)
-		if !ok || p.timeAt(at) >= before {
-			return
-		}
-		p.trimOldest(t)
+// trimChanged applies changed policies to all topics, some at a time.
+func (p *Partition) trimChanged() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	by := p.policies().policiesID()
+	if p.aging.begun && p.aging.by == by {
+		return
 	}
+	p.aging = aging{due: 0, by: by, begun: true, places: map[int64]uint64{}}
+	for slot := range p.topics.used {
+		if t := p.topics.at(slot); t != nil && t.exists() {
+			p.trimTopic(t)
+			p.aging.places[int64(t.kept.age)] = 0
+		}
+		if slot%trimChunk == trimChunk-1 {
+			p.mu.Unlock() // others want the partition, too
+			p.mu.Lock()
+		}
+	}
+}
+
+// trimDue gives the limits that are to be looked at now, if any.
+func (p *Partition) trimDue(now time.Time) map[int64]struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.UnixNano() < p.aging.due {
+		return nil
+	}
+	p.aging.due = math.MaxInt64
+	due := map[int64]struct{}{}
+	for _, l := range p.limitSets {
+		due[int64(l.age)] = struct{}{}
+	}
+	return due
+}
+
+// trimAge gives up what is older than a limit, of the topics that have it, and
+// says whether there is more to do.
+func (p *Partition) trimAge(age, now int64) (more bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	place, looked := p.aging.places[age], 0
+	for _, s := range p.segments[p.segmentOf(place+1):] {
+		for i := s.from(place); i < s.len(); i++ {
+			if s.time(i) >= now-age {
+				p.aging.expect(s.time(i) + age)
+				p.aging.places[age] = place
+				return false
+			}
+			place = s.first + s.position(i)
+			if t := s.topicAt(i, p.topics); t != nil && t.retains(place) && int64(p.limitsOf(t).age) == age {
+				p.drop(t, s.span(i))
+			}
+			if looked++; looked == trimChunk {
+				p.aging.places[age] = place
+				return true
+			}
+		}
+	}
+	p.aging.places[age] = place
+	return false
+}
+
+// takeDead takes off the segments of which nothing is retained.
+func (p *Partition) takeDead() (dead []*segment) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := p.segments[:0:0]
+	for i, s := range p.segments {
+		if s.live > 0 || i == len(p.segments)-1 {
+			kept = append(kept, s)
+			continue
+		}
+		dead = append(dead, s)
+		p.holes = max(p.holes, s.final)
+	}
+	if len(dead) > 0 {
+		p.segments = kept
+	}
+	return dead
 }

@@ -7,7 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"sort"
+	"strings"
+	"sync/atomic"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -17,41 +18,73 @@ var ErrDamaged = errors.New("stored event is damaged")
 
 const (
 	segmentMagic   = "pushdseg"
-	segmentVersion = 1
-	segmentHead    = 8 + 1 + 8 // magic, version, first position
-	recordHead     = 4 + 4     // length, CRC-32C of what follows
+	segmentVersion = 2
+	segmentHead    = 8 + 1 + 1 + 8 + 4 // magic, version, flags, first position, CRC-32C of these
+	recordHead     = 4 + 4             // length, CRC-32C of what follows
+	compacted      = 1                 // flag: records are missing between
+	segmentSuffix  = ".seg"
+	indexSuffix    = ".idx"
 )
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
-// segment is one file of a partition's history. It is appended to until it is
-// full, and then never changes. Which events it holds is indexed in memory.
+// segment is one file of a partition's history. It grows until it is full, and
+// then never changes, but that compaction may put another in its place.
 type segment struct {
 	path  string
 	file  *os.File
-	first uint64   // position of the first record
-	at    []uint32 // file offset of each record, by position - first
-	size  int64    // bytes, unwritten ones included
-	owner []uint32 // topic number of each record
-	times []int64  // of each record, never going back
+	first uint64 // position of the first record, or of what was that before compaction
+	final uint64 // position of the last record, likewise; first-1 if there is none
+	size  int64  // bytes, unwritten ones included
+	sum   uint32 // CRC-32C of the file, as it was before compaction; 0: not known
+	*index
+	durable atomic.Bool // full, and synced
+	release func()      // lets go of the index file; nil while the segment grows
+	agreed  bool        // the partition's log has its sum
+
+	// What of it is retained, in records and bytes: without any, it is removed.
+	live      int
+	liveBytes int64
+
 	// unwritten are the last bytes, which follow the file's end; the apply goroutine's own.
 	unwritten []byte
-	topics    map[uint32][]uint32 // topic number: its records, as position - first, ascending
 }
 
-func segmentName(first uint64) string { return fmt.Sprintf("%020d.seg", first) }
+func segmentName(first uint64) string { return fmt.Sprintf("%020d", first) + segmentSuffix }
+
+func indexPath(segment string) string {
+	return strings.TrimSuffix(segment, segmentSuffix) + indexSuffix
+}
 
 func createSegment(path string, first uint64) (*segment, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	s := &segment{path: path, file: file, first: first, topics: map[uint32][]uint32{}}
-	s.unwritten = append(append(s.unwritten, segmentMagic...), segmentVersion)
-	s.unwritten = binary.LittleEndian.AppendUint64(s.unwritten, first)
-	s.size = segmentHead
+	if err := os.Remove(indexPath(path)); err != nil && !os.IsNotExist(err) {
+		return nil, errors.Join(err, file.Close())
+	}
+	s := &segment{path: path, file: file, first: first, final: first - 1, index: &index{}}
+	s.unwritten = appendSegmentHead(nil, 0, first)
+	s.size, s.sum = segmentHead, crc32.Checksum(s.unwritten, crcTable)
 	return s, nil
 }
+
+func appendSegmentHead(dst []byte, flags byte, first uint64) []byte {
+	at := len(dst)
+	dst = append(append(dst, segmentMagic...), segmentVersion, flags)
+	dst = binary.LittleEndian.AppendUint64(dst, first)
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[at:], crcTable))
+}
+
+// sealed says whether the segment is full and has its index file.
+func (s *segment) sealed() bool { return s.dir != nil }
+
+// full says whether the segment takes no more records.
+func (s *segment) full() bool { return s.sealed() || s.size >= segmentBytes }
+
+// sparse says whether records are missing between.
+func (s *segment) sparse() bool { return s.place != nil }
 
 // appendRecord writes one record's bytes: position, then the event; an event
 // without an offset marks the deletion of its topic.
@@ -66,22 +99,21 @@ func appendRecord(dst []byte, position uint64, e *protocol.Event) []byte {
 	return dst
 }
 
-// append adds a record to the bytes to write and indexes it under its topic.
-func (s *segment) append(position uint64, topic uint32, e *protocol.Event) {
+// append adds a record to the bytes to write, and indexes it under its topic.
+func (s *segment) append(position uint64, slot uint32, e *protocol.Event) (size int64) {
 	before := len(s.unwritten)
 	s.unwritten = appendRecord(s.unwritten, position, e)
-	s.index(topic, uint32(s.size), e.Time)
-	s.size += int64(len(s.unwritten) - before)
+	s.add(slot, uint32(s.size), e.Time)
+	record := s.unwritten[before:]
+	s.sum = crc32.Update(s.sum, crcTable, record)
+	s.size += int64(len(record))
+	s.final = position
+	if e.Offset != 0 {
+		s.live++
+		s.liveBytes += int64(len(record))
+	}
+	return int64(len(record))
 }
-
-func (s *segment) index(topic, at uint32, time int64) {
-	s.topics[topic] = append(s.topics[topic], uint32(len(s.at)))
-	s.at = append(s.at, at)
-	s.owner = append(s.owner, topic)
-	s.times = append(s.times, time)
-}
-
-func (s *segment) last() uint64 { return s.first + uint64(len(s.at)) - 1 }
 
 // flush writes what append collected. Only the apply goroutine calls it.
 func (s *segment) flush() error {
@@ -102,29 +134,40 @@ type span struct {
 	from, to int64
 }
 
-func (s *segment) span(position uint64) span {
-	i := int(position - s.first)
+// span is where a record lies, by its number.
+func (s *segment) span(i int) span {
 	to := s.size
-	if i+1 < len(s.at) {
-		to = int64(s.at[i+1])
+	if i+1 < s.len() {
+		to = int64(u32(s.at, i+1))
 	}
-	return span{s, position, int64(s.at[i]), to}
+	return span{s, s.first + s.position(i), int64(u32(s.at, i)), to}
 }
 
-// read gives the event of a span that has been written, checked.
-func (w span) read() (*Record, error) {
-	b := make([]byte, w.to-w.from)
+func (w span) size() int64 { return w.to - w.from }
+
+// raw gives the bytes of a span that has been written, unless they are damaged.
+func (w span) raw() ([]byte, *Record, error) {
+	b := make([]byte, w.size())
 	if _, err := w.segment.file.ReadAt(b, w.from); err != nil {
-		return nil, fmt.Errorf("read %s at %d: %w", w.segment.path, w.from, err)
+		if errors.Is(err, io.EOF) {
+			err = ErrDamaged
+		}
+		return nil, nil, fmt.Errorf("read %s at %d: %w", w.segment.path, w.from, err)
 	}
 	r, n, err := decodeRecord(b)
 	if err == nil && (n != len(b) || r.Position != w.position) {
 		err = ErrDamaged
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s at %d: %w", w.segment.path, w.from, err)
+		return nil, nil, fmt.Errorf("%s at %d: %w", w.segment.path, w.from, err)
 	}
-	return r, nil
+	return b, r, nil
+}
+
+// read gives the event of a span that has been written, checked.
+func (w span) read() (*Record, error) {
+	_, r, err := w.raw()
+	return r, err
 }
 
 // decodeRecord reads the record at the front of b and says how long it is.
@@ -148,59 +191,47 @@ func decodeRecord(b []byte) (*Record, int, error) {
 	return record, recordHead + n, nil
 }
 
-// after gives the topic's first record behind a position, by position - first.
-func (s *segment) after(topic uint32, position uint64) []uint32 {
-	list := s.topics[topic]
-	if position < s.first {
-		return list
+// from is the number of the first record behind a position.
+func (s *segment) from(after uint64) int {
+	if after < s.first {
+		return 0
 	}
-	rel := position - s.first
-	return list[sort.Search(len(list), func(i int) bool { return uint64(list[i]) > rel }):]
+	return s.locate(after - s.first + 1)
 }
 
-// openSegment reads a segment of size bytes back in and indexes it. number
-// gives the topics' numbers.
-func openSegment(path string, size int64, number func(topic string) uint32) (*segment, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+// holds is the number of the record at a position, if it is there.
+func (s *segment) holds(position uint64) (int, bool) {
+	if position < s.first || position > s.final {
+		return 0, false
 	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(file, b); err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), file.Close())
-	}
-	s := &segment{path: path, file: file, topics: map[uint32][]uint32{}}
-	if err := s.scan(b, number); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
-	}
-	// What follows was written after the snapshot; the log gives it again.
-	if err := file.Truncate(size); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return s, nil
+	i := s.locate(position - s.first)
+	return i, i < s.len() && s.first+s.position(i) == position
 }
 
-func (s *segment) scan(b []byte, number func(topic string) uint32) error {
-	if len(b) < segmentHead || string(b[:8]) != segmentMagic {
-		return fmt.Errorf("no segment: %w", ErrDamaged)
+// countOf is how many records of a topic lie behind one position up to another.
+func (s *segment) countOf(o *owned, after, upTo uint64) int {
+	owner, ok := s.ownerOf(o)
+	if !ok || upTo < s.first {
+		return 0
 	}
-	if b[8] != segmentVersion {
-		return fmt.Errorf("format %d, this pushd knows %d", b[8], segmentVersion)
-	}
-	s.first = binary.LittleEndian.Uint64(b[9:])
-	s.size = segmentHead
-	for s.size < int64(len(b)) {
-		r, n, err := decodeRecord(b[s.size:])
-		if err != nil {
-			return fmt.Errorf("at %d: %w", s.size, err)
-		}
-		if r.Position != s.first+uint64(len(s.at)) {
-			return fmt.Errorf("at %d: position %d: %w", s.size, r.Position, ErrDamaged)
-		}
-		s.index(number(r.Topic), uint32(s.size), r.Time)
-		s.size += int64(n)
-	}
-	return nil
+	return s.count(owner, s.from(after), s.from(upTo))
 }
 
-func (s *segment) close() { _ = s.file.Close() }
+// each visits a topic's records behind a position, until f says false.
+func (s *segment) each(o *owned, after uint64, f func(i int) bool) bool {
+	owner, ok := s.ownerOf(o)
+	return !ok || s.visit(owner, s.from(after), f)
+}
+
+func (s *segment) close() {
+	_ = s.file.Close()
+	if s.release != nil {
+		s.release()
+	}
+}
+
+// remove deletes the closed segment's files.
+func (s *segment) remove() {
+	_ = os.Remove(s.path)
+	_ = os.Remove(indexPath(s.path))
+}

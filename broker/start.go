@@ -229,7 +229,7 @@ func (p *Partition) resolve(s *Subscription, l *lane) {
 	start := *l.start
 	l.start = nil
 	w := s.want(l, 0, 0)
-	t := p.topics[w.single]
+	t := p.known(w.single)
 	switch start.Kind {
 	case protocol.StartLatest:
 		l.position = p.position
@@ -241,6 +241,9 @@ func (p *Partition) resolve(s *Subscription, l *lane) {
 	if w.single == "" {
 		p.forgive(l, w)
 		return
+	}
+	if t == nil && start.Kind != protocol.StartLatest {
+		l.position = max(l.position, p.forgotten)
 	}
 	if t != nil {
 		if start.Kind != protocol.StartLatest {
@@ -256,7 +259,7 @@ func (p *Partition) resolve(s *Subscription, l *lane) {
 // reader that begins later is not told of it.
 func (p *Partition) lostUntil(t *topic) uint64 {
 	if !t.exists() {
-		return t.deleted
+		return t.deleted()
 	}
 	return max(t.gone, t.epoch-1)
 }
@@ -264,10 +267,10 @@ func (p *Partition) lostUntil(t *topic) uint64 {
 // forgive keeps a pattern's lane from being told of what was lost before it
 // began.
 func (p *Partition) forgive(l *lane, w want) {
-	for _, t := range p.byNumber {
-		n := len(t.old)
-		lost := t.gone > l.position || n > 0 && t.old[n-1].newest > l.position
-		if until := p.lostUntil(t); lost && until > l.position && w.matches(t) {
+	for t := range p.everKnown() {
+		old := t.old()
+		lost := t.gone > l.position || p.forgotten > l.position || len(old) > 0 && old[len(old)-1].newest > l.position
+		if until := max(p.lostUntil(t), p.forgotten); lost && until > l.position && w.matches(t) {
 			if l.forgiven == nil {
 				l.forgiven = map[string]uint64{}
 			}
@@ -297,12 +300,12 @@ func (p *Partition) resolveLast(l *lane, w want, n uint64) {
 		}
 	}
 	if w.single != "" {
-		if t := p.topics[w.single]; t != nil {
+		if t := p.topics.find(w.single); t != nil {
 			see(t)
 		}
 		return
 	}
-	for _, t := range p.byNumber {
+	for t := range p.topics.all() {
 		if w.matches(t) {
 			see(t)
 			if l.skip != nil && l.skip[t.name] == 0 {
@@ -314,13 +317,17 @@ func (p *Partition) resolveLast(l *lane, w want, n uint64) {
 
 // positionOfOffset counts back from the topic's last event.
 func (p *Partition) positionOfOffset(t *topic, offset uint64) uint64 {
-	back := t.last - offset // records to pass
-	for i := len(p.segments) - 1; i >= 0; i-- {
-		list := p.segments[i].topics[t.number]
-		if back < uint64(len(list)) {
-			return p.segments[i].first + uint64(list[uint64(len(list))-1-back])
+	back, o := int(t.last-offset), t.owned() // records to pass
+	for _, g := range slices.Backward(p.segments) {
+		owner, ok := g.ownerOf(o)
+		if !ok {
+			continue
 		}
-		back -= uint64(len(list))
+		i, left, ok := g.fromEnd(owner, back)
+		if ok {
+			return g.first + g.position(i)
+		}
+		back = left
 	}
 	return p.position + 1
 }

@@ -219,13 +219,9 @@ func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
 	if g.until <= l.forgiven[g.name] || s.passed(l, g.name, g.at) {
 		return nil
 	}
-	reason := protocol.GapExpired
-	if g.deleted {
-		reason = protocol.GapDeleted
-	}
-	gap := &protocol.Gap{Topic: g.name, Epoch: g.epoch, From: g.from, To: g.to, Reason: reason}
+	gap := &protocol.Gap{Topic: g.name, Epoch: g.epoch, From: g.from, To: g.to, Reason: g.reason}
 	if s.options.OnGapError {
-		return protocol.EventsGone.Errorf("events %d to %d of %s are gone (%s); go on without on_gap=error, or begin elsewhere", g.from, g.to, g.name, reason)
+		return protocol.EventsGone.Errorf("events %d to %d of %s are gone (%s); go on without on_gap=error, or begin elsewhere", g.from, g.to, g.name, g.reason)
 	}
 	l.position = max(l.position, g.at)
 	if i, ok := s.exact[g.name]; ok {

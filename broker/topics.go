@@ -151,15 +151,26 @@ func (p *Partition) list(q topicsQuery) []protocol.TopicInfo {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	var names []string
-	for name, t := range p.topics {
-		if t.exists() && strings.HasPrefix(name, q.Prefix) && name > q.After && (q.Name == "" || name == q.Name) {
-			names = append(names, name)
+	consider := func(t *topic) {
+		if t == nil || !t.exists() || !strings.HasPrefix(t.name, q.Prefix) || t.name <= q.After {
+			return
+		}
+		if names = append(names, t.name); len(names) >= 2*q.Limit+64 {
+			slices.Sort(names)
+			names = names[:q.Limit]
+		}
+	}
+	if q.Name != "" {
+		consider(p.topics.find(q.Name))
+	} else {
+		for t := range p.topics.all() {
+			consider(t)
 		}
 	}
 	slices.Sort(names)
 	list := []protocol.TopicInfo{}
 	for _, name := range names[:min(len(names), max(q.Limit, 0))] {
-		t := p.topics[name]
+		t := p.topics.find(name)
 		list = append(list, protocol.TopicInfo{
 			Topic: name, Partition: p.id, Epoch: t.epoch, FirstOffset: t.first, LastOffset: t.last,
 			Events: t.events(), Bytes: t.bytes,

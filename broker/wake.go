@@ -122,8 +122,8 @@ func (p *Partition) arm(s *Subscription, w want) bool {
 		return false
 	}
 	w.limit = 1
-	if f, _ := p.planLocked(w); len(f.records)+len(f.gaps) > 0 {
-		return false
+	if f, _ := p.planLocked(w); len(f.records)+len(f.gaps) > 0 && len(p.repairs.running) == 0 {
+		return false // while something is repaired, whoever waits is woken at the end
 	}
 	if w.single == "" {
 		p.waiting[s] = struct{}{}

@@ -1,0 +1,240 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A segment of which little is retained is written anew without the rest. The
+// file it replaces stays until no snapshot names it: a restart begins with the
+// files of the last snapshot.
+
+// retired is a file that compaction replaced.
+type retired struct {
+	path      string
+	persisted int // snapshots that had been written then
+}
+
+// removeRetired removes files that no snapshot names: of the two that have been
+// written since, the first is surely in place. p.mu is held.
+func (p *Partition) removeRetired() {
+	kept := p.retired[:0]
+	for _, r := range p.retired {
+		if p.persisted < r.persisted+2 {
+			kept = append(kept, r)
+			continue
+		}
+		_ = os.Remove(r.path)
+		_ = os.Remove(indexPath(r.path))
+	}
+	p.retired = kept
+}
+
+// tend seals and compacts what there is to seal and compact.
+func (p *Partition) tend() error {
+	if err := p.seal(); err != nil {
+		return err
+	}
+	for {
+		if more, err := p.compact(); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// seal writes the index files of segments that are full.
+func (p *Partition) seal() error {
+	for _, s := range p.fullSegments() {
+		image := s.sealImage(p.names(s))
+		if err := writeFile(indexPath(s.path), image); err != nil {
+			return err
+		}
+		x, release, err := openImage(indexPath(s.path))
+		if err != nil {
+			return fmt.Errorf("%s: %w", indexPath(s.path), err)
+		}
+		p.mu.Lock()
+		if p.has(s) {
+			s.index, s.release = x, release
+		} else {
+			defer release()
+		}
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+func openImage(path string) (*index, func(), error) {
+	b, release, err := mapFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, _, err := parseIndex(b)
+	if err != nil {
+		release()
+	}
+	return x, release, err
+}
+
+// fullSegments lists the segments that are full but not sealed.
+func (p *Partition) fullSegments() (list []*segment) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for i, s := range p.segments {
+		if i < len(p.segments)-1 && !s.sealed() {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// names gives the names of the topics in an unsealed segment, by slot.
+func (p *Partition) names(s *segment) map[uint32]string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	names := map[uint32]string{}
+	for i := range s.len() {
+		slot := u32(s.owner, i)
+		if _, ok := names[slot]; ok {
+			continue
+		}
+		names[slot] = ""
+		if t := p.topics.at(slot); t != nil {
+			names[slot] = t.name
+		}
+	}
+	return names
+}
+
+// has says whether a segment is still one of the partition's. p.mu is held.
+func (p *Partition) has(s *segment) bool {
+	i := p.segmentOf(s.final)
+	return i < len(p.segments) && p.segments[i] == s
+}
+
+// compact writes one segment anew of which less than a quarter is retained, and
+// says whether there was one.
+func (p *Partition) compact() (bool, error) {
+	old, spans := p.wasteful()
+	if old == nil {
+		return false, nil
+	}
+	next, err := p.rewrite(old, spans)
+	if err != nil {
+		return false, fmt.Errorf("compact %s: %w", old.path, err)
+	}
+	p.mu.Lock()
+	there := p.has(old)
+	if there {
+		p.segments[p.segmentOf(old.final)] = next
+		p.holes = max(p.holes, next.final)
+		p.recount(next)
+		p.retired = append(p.retired, retired{old.path, p.persisted})
+	}
+	p.mu.Unlock()
+	if !there { // retention, or a snapshot, was quicker
+		next.close()
+		next.remove()
+		return true, nil
+	}
+	old.close()
+	return true, nil
+}
+
+// wasteful finds a sealed segment that is worth compacting, and what of it is
+// retained.
+func (p *Partition) wasteful() (*segment, []span) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, s := range p.segments {
+		if !s.sealed() || s.live == 0 || s.liveBytes*compactBelow > s.size-segmentHead {
+			continue
+		}
+		spans := make([]span, 0, s.live)
+		for i := range s.len() {
+			if t := s.topicAt(i, p.topics); t != nil && t.retains(s.first+s.position(i)) {
+				spans = append(spans, s.span(i))
+			}
+		}
+		return s, spans
+	}
+	return nil, nil
+}
+
+// rewrite copies records into a new file, with its index.
+func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) {
+	path := fmt.Sprintf("%s-%d%s", strings.TrimSuffix(old.path, segmentSuffix), p.stamp(), segmentSuffix)
+	next := &segment{path: path, first: old.first, final: old.final, sum: old.sum, agreed: true, index: &index{}}
+	names := map[uint32]string{}
+	b := appendSegmentHead(nil, compacted, old.first)
+	for _, w := range spans {
+		raw, r, err := w.raw()
+		if err != nil {
+			return nil, err
+		}
+		slot := p.slotOf(r.Topic)
+		if names[slot] = r.Topic; slot == noSlot {
+			names[slot] = "" // forgotten since
+		}
+		next.place = binary.LittleEndian.AppendUint32(next.place, uint32(w.position-old.first))
+		next.add(slot, uint32(len(b)), r.Time)
+		b = append(b, raw...)
+	}
+	next.size = int64(len(b))
+	if err := writeSynced(path, b); err != nil {
+		return nil, err
+	}
+	if err := writeFile(indexPath(path), next.sealImage(names)); err != nil {
+		return nil, err
+	}
+	if next.index, next.release, err = openImage(indexPath(path)); err != nil {
+		return nil, err
+	}
+	next.file, err = os.OpenFile(path, os.O_RDWR, 0o600)
+	return next, err
+}
+
+// stamp tells one compaction from another.
+func (p *Partition) stamp() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.position
+}
+
+func (p *Partition) slotOf(name string) uint32 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.topics.slotOf(name)
+}
+
+// recount counts what of a segment is retained. p.mu is held.
+func (p *Partition) recount(s *segment) {
+	s.live, s.liveBytes = 0, 0
+	for i := range s.len() {
+		if t := s.topicAt(i, p.topics); t != nil && t.retains(s.first+s.position(i)) {
+			s.live++
+			s.liveBytes += s.span(i).size()
+		}
+	}
+}
+
+func writeSynced(path string, b []byte) error {
+	if err := writeFile(path, b); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}

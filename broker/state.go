@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+const stateVersion = 2
+
+// A partition's state in a snapshot: version, counters, topics, deleted topics,
+// ids, and the segments, followed by a checksum.
+
+// kept is what a snapshot says of a segment.
+type keptSegment struct {
+	name      string
+	size      int64
+	final     uint64
+	live      int
+	liveBytes int64
+}
+
+// encodeState writes the state. p.mu is held.
+func (p *Partition) encodeState(segments []*segment) []byte {
+	b := []byte{stateVersion}
+	for _, v := range []uint64{p.position, p.index, uint64(p.time), p.forgotten, p.holes} {
+		b = appendUvarint(b, v)
+	}
+	b = appendUvarint(b, uint64(p.topics.len()))
+	for t := range p.topics.all() {
+		b = appendTopic(b, t)
+	}
+	b = appendUvarint(b, uint64(len(p.buried)))
+	for _, name := range p.buried {
+		b = protocol.AppendBytes(b, name)
+	}
+	b = p.tombs.append(b)
+	b = p.dedupe.append(b)
+	b = appendUvarint(b, uint64(len(segments)))
+	for _, s := range segments {
+		b = protocol.AppendBytes(b, filepath.Base(s.path))
+		for _, v := range []uint64{uint64(s.size), s.final, uint64(s.live), uint64(s.liveBytes)} {
+			b = appendUvarint(b, v)
+		}
+	}
+	b = p.appendConsumers(b)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
+}
+
+func appendTopic(b []byte, t *topic) []byte {
+	b = protocol.AppendBytes(b, t.name)
+	for _, v := range []uint64{t.epoch, t.first, t.last, t.bytes, t.newest, t.gone} {
+		b = appendUvarint(b, v)
+	}
+	if t.past == nil {
+		return append(b, 0)
+	}
+	b = append(b, 1)
+	return appendPast(b, t.past)
+}
+
+func appendPast(b []byte, p *past) []byte {
+	b = appendUvarint(appendUvarint(b, p.deleted), uint64(len(p.epochs)))
+	for _, o := range p.epochs {
+		b = appendUvarint(appendUvarint(appendUvarint(b, o.epoch), o.last), o.newest)
+		b = append(protocol.AppendBytes(b, o.reason), flag(o.apart))
+	}
+	return b
+}
+
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+func readPast(r *protocol.BinaryReader) *past {
+	p := &past{deleted: r.Uvarint()}
+	for range r.Count(maxOldEpochs+1, 5) {
+		p.epochs = append(p.epochs, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint(), protocol.GapReason(r.Text(maxNameBytes)), r.Byte() == 1})
+	}
+	return p
+}
+
+func (p *Partition) readTopic(r *protocol.BinaryReader) {
+	t := p.topics.intern(r.Text(protocol.MaxTopicBytes))
+	for _, v := range []*uint64{&t.epoch, &t.first, &t.last, &t.bytes, &t.newest, &t.gone} {
+		*v = r.Uvarint()
+	}
+	if r.Byte() == 1 {
+		t.past = readPast(r)
+	}
+	p.lostUpTo = max(p.lostUpTo, t.lostUpTo())
+}
+
+func (p *Partition) decodeState(b []byte) ([]keptSegment, error) {
+	if len(b) < 5 || crc32.Checksum(b[:len(b)-4], crcTable) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+		return nil, fmt.Errorf("partition %d: snapshot: %w", p.id, ErrDamaged)
+	}
+	r := protocol.NewBinaryReader(b[:len(b)-4])
+	if v := r.Byte(); v != stateVersion {
+		return nil, fmt.Errorf("partition %d: snapshot of version %d, this pushd reads version %d; start it with the version that wrote it", p.id, v, stateVersion)
+	}
+	p.position, p.index, p.time = r.Uvarint(), r.Uvarint(), int64(r.Uvarint())
+	p.forgotten, p.holes = r.Uvarint(), r.Uvarint()
+	for range r.Count(1<<30, 8) {
+		p.readTopic(r)
+	}
+	for range r.Count(maxTombstones, 2) {
+		p.buried = append(p.buried, r.Text(protocol.MaxTopicBytes))
+	}
+	p.tombs.read(r)
+	for _, t := range p.tombs.byName {
+		p.lostUpTo = max(p.lostUpTo, t.lostUpTo())
+	}
+	p.dedupe.read(r)
+	segments := make([]keptSegment, r.Count(1<<20, 5))
+	for i := range segments {
+		segments[i] = keptSegment{
+			name: r.Text(maxNameBytes), size: int64(r.Uvarint()), final: r.Uvarint(),
+			live: int(r.Uvarint()), liveBytes: int64(r.Uvarint()),
+		}
+	}
+	p.readConsumers(r)
+	p.lostUpTo = max(p.lostUpTo, p.forgotten)
+	return segments, r.Err()
+}
