@@ -36,17 +36,17 @@ func newReplay(events int) *replay {
 	return r
 }
 
-var encodings = map[string]encoding{"json": jsonFrames{}, "plain": plainFrames{}, "sse": sseBlocks{}, "sse envelope": sseBlocks{true}}
+var testEncodings = map[string]encoding{"json": jsonFrames{}, "plain": plainFrames{}, "sse": sseBlocks{}, "sse envelope": sseBlocks{true}}
 
 func TestADeliveryDoesNotAllocate(t *testing.T) {
-	for name, e := range encodings {
-		f, err := follow(context.Background(), newReplay(100), func() {})
+	for name, e := range testEncodings {
+		f, err := newFollower(context.Background(), newReplay(100), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 0, 256<<10)
 		n := testing.AllocsPerRun(20, func() {
-			if buf, _, err = f.fill(buf[:0], e, nil); err != nil || len(buf) == 0 {
+			if buf, _, err = f.fill(buf[:0], e); err != nil || len(buf) == 0 {
 				t.Fatalf("fill: got %d bytes, %v", len(buf), err)
 			}
 		})
@@ -59,16 +59,16 @@ func TestADeliveryDoesNotAllocate(t *testing.T) {
 // BenchmarkFill is the edge's own cost of a delivery: 256-byte events in
 // batches of 100, in nanoseconds per event.
 func BenchmarkFill(b *testing.B) {
-	for name, e := range encodings {
+	for name, e := range testEncodings {
 		b.Run(name, func(b *testing.B) {
-			f, err := follow(context.Background(), newReplay(100), func() {})
+			f, err := newFollower(context.Background(), newReplay(100), func() {})
 			if err != nil {
 				b.Fatal(err)
 			}
 			buf := make([]byte, 0, 256<<10)
 			b.ReportAllocs()
 			for i := 0; i < b.N; i += 100 {
-				if buf, _, err = f.fill(buf[:0], e, nil); err != nil {
+				if buf, _, err = f.fill(buf[:0], e); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -3,7 +3,6 @@ package edge
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"time"
 
@@ -11,78 +10,83 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// message takes one message of the client: commands, or in plain mode a
-// payload. It blocks while the client has as much under way as it may.
-func (n *session) message(text bool, data []byte) {
-	switch {
-	case !n.isJSON():
-		n.publishPlain(text, data)
-	case !text:
-		n.end(protocol.CloseBadRequest, "pushd.v1.json takes text frames")
-	default:
-		n.commands(data)
-	}
-}
-
 // publishPlain publishes a frame to the URL's only topic.
 func (n *session) publishPlain(text bool, data []byte) {
-	if n.plain == "" {
+	topic, ok := n.plainTopic()
+	if !ok {
 		n.end(protocol.CloseBadRequest, "frames are published when the URL names exactly one topic and no pattern")
 		return
 	}
-	e := protocol.Event{Topic: n.plain, ContentType: "application/octet-stream", Data: bytes.Clone(data)}
+	e := protocol.Event{Topic: topic, ContentType: "application/octet-stream", Data: bytes.Clone(data)}
 	if text {
 		e.ContentType = "text/plain"
 	}
-	if err := e.Check(n.server.options.MaxEventBytes); err != nil {
+	if err := e.Check(n.loop.server.options.MaxEventBytes); err != nil {
 		n.published(nil, broker.Result{Err: err})
 		return
 	}
-	n.outbox.add(outgoing{publish: protocol.Publish{Event: e}})
+	n.publishLater(outgoing{publish: protocol.Publish{Event: e}})
 }
 
-// commands runs the lines of a frame in order.
-func (n *session) commands(data []byte) {
-	count := 0
-	for line := range bytes.SplitSeq(data, []byte{'\n'}) {
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			continue
-		}
-		if count++; count > protocol.MaxFrameCommands {
-			n.end(protocol.CloseBadRequest, "too many commands in one frame")
-			return
-		}
-		if id, p, ok := protocol.ParsePublish(line); ok { // most of what comes
-			if err := n.publish(id, p); err != nil {
-				n.refuse(id, err)
-			}
-			continue
-		}
-		c, err := parseCommand(line)
-		if err != nil && c.ID == nil {
-			n.end(protocol.CloseBadRequest, asError(err).Detail)
-			return
-		}
-		if err != nil {
-			n.refuse(c.ID, err)
-			continue
-		}
-		n.command(c)
+// plainTopic is the one topic that a plain connection reads.
+func (n *session) plainTopic() (string, bool) {
+	f := n.conn.follows
+	if f == nil || len(f.set.list) != 1 || f.set.list[0].Pattern() {
+		return "", false
 	}
+	return f.set.list[0].String(), true
+}
+
+// publishLater queues a publish; with enough of them, the client waits.
+func (n *session) publishLater(p outgoing) {
+	n.outbox.add(p)
+	if n.outbox.full() {
+		n.loop.pause(n.conn)
+	}
+}
+
+// line runs one command; false if it has to wait first.
+func (n *session) line(line []byte) (done bool) {
+	if id, p, ok := protocol.ParsePublish(line); ok { // most of what comes
+		return n.publish(id, p)
+	}
+	c, err := parseCommand(line)
+	switch {
+	case err != nil && c.ID == nil:
+		n.end(protocol.CloseBadRequest, asError(err).Detail)
+		return true
+	case err != nil:
+		n.refuse(c.ID, err)
+		return true
+	case c.Publish != nil:
+		return n.publishCommand(c.ID, c.Publish)
+	case c.ordered() && n.outbox.busy():
+		return false
+	}
+	n.command(c)
+	return true
+}
+
+// command is a line of the client's.
+type command struct{ protocol.Command }
+
+// ordered says whether the command waits until the publishes before it are
+// answered: it sees their events, or their absence.
+func (c *command) ordered() bool {
+	return c.Subscribe != nil || c.Unsubscribe != nil || c.History != nil
 }
 
 // parseCommand reads one line. With an error, the command has the id, if one
 // can be made out.
-func parseCommand(line []byte) (c protocol.Command, err error) {
-	if err := json.Unmarshal(line, &c); err != nil {
+func parseCommand(line []byte) (c command, err error) {
+	if err := json.Unmarshal(line, &c.Command); err != nil {
 		var only struct {
 			ID *uint64 `json:"id"`
 		}
 		if json.Unmarshal(line, &only) != nil { // it has no id that could be answered, and is junk
 			only.ID = nil
 		}
-		return protocol.Command{ID: only.ID}, protocol.BadJSON.Errorf("the command is malformed: %v", err)
+		return command{protocol.Command{ID: only.ID}}, protocol.BadJSON.Errorf("the command is malformed: %v", err)
 	}
 	count := 0
 	for _, set := range []bool{
@@ -102,23 +106,17 @@ func parseCommand(line []byte) (c protocol.Command, err error) {
 	return c, nil
 }
 
-// command runs one command. All but publish and ping wait until the client's
-// publishes before them are answered.
-func (n *session) command(c protocol.Command) {
+// command runs one command.
+func (n *session) command(c command) {
 	var err error
 	switch {
-	case c.Publish != nil:
-		err = n.publishCommand(c.ID, c.Publish)
 	case c.Ping != nil:
 		n.reply(func(dst []byte) []byte { return protocol.AppendReply(dst, c.ID, "pong", []byte("{}")) })
 	case c.Subscribe != nil:
-		n.outbox.barrier()
 		err = n.subscribeTo(c.ID, c.Subscribe)
 	case c.Unsubscribe != nil:
-		n.outbox.barrier()
 		err = n.unsubscribeFrom(c.ID, c.Unsubscribe)
 	case c.History != nil:
-		n.outbox.barrier()
 		err = n.history(c.ID, c.History)
 	case c.Presence != nil:
 		err = n.presence(c.ID, c.Presence)
@@ -130,31 +128,38 @@ func (n *session) command(c protocol.Command) {
 	}
 }
 
-func (n *session) publishCommand(id *uint64, c *protocol.PublishCommand) error {
+func (n *session) publishCommand(id *uint64, c *protocol.PublishCommand) (done bool) {
 	e, err := c.Event()
 	if err != nil {
-		return err
+		n.refuse(id, err)
+		return true
 	}
 	ack, err := parseAck(c.Ack)
 	if err != nil {
-		return err
+		n.refuse(id, err)
+		return true
 	}
 	return n.publish(id, protocol.Publish{Event: e, Ack: ack})
 }
 
-func (n *session) publish(id *uint64, p protocol.Publish) error {
-	if err := p.Event.Check(n.server.options.MaxEventBytes); err != nil {
-		return err
+// publish queues a publish; false if it has to wait for others.
+func (n *session) publish(id *uint64, p protocol.Publish) (done bool) {
+	if n.outbox.full() {
+		return false
 	}
-	n.outbox.add(outgoing{id, p})
-	return nil
+	if err := p.Event.Check(n.loop.server.options.MaxEventBytes); err != nil {
+		n.refuse(id, err)
+		return true
+	}
+	n.publishLater(outgoing{id, p})
+	return true
 }
 
 func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
 	q := &query{after: c.After}
 	var err error
 	if c.Presence {
-		q.attendee = &attendee{member: cmp.Or(c.Member, n.member), watch: c.Watch}
+		q.attendee = &attendee{member: cmp.Or(c.Member, n.conn.member()), watch: c.Watch}
 		if err = q.attendee.check(c.Info); err != nil {
 			return err
 		}
@@ -168,48 +173,35 @@ func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
 	if q.onGapError, err = parseOnGap(c.OnGap); err != nil {
 		return err
 	}
-	return n.follow(id, q)
-}
-
-// follow subscribes and answers with where the reader begins.
-func (n *session) follow(id *uint64, q *query) error {
 	if err := n.mayFollow(id); err != nil {
 		return err
 	}
-	r, err := n.server.open(q, protocol.StartLatest, true)
-	if err != nil {
-		return err
-	}
-	f, err := follow(n.server.running, r, n.signal)
-	if err != nil {
-		r.Close()
-		return err
-	}
-	f.number, f.selectors, f.onGapError = id, q.selectors, q.onGapError
-	if f.attendance, err = n.server.attend(n.server.running, q, f.wake); err != nil {
-		r.Close()
-		return err
-	}
-	var answer func([]byte) []byte
-	if n.isJSON() {
-		gaps := gapsOf(f.first.Items)
-		recovering := q.start.Kind != protocol.StartUnset && q.start.Kind != protocol.StartLatest
-		answer = func(dst []byte) []byte {
-			return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{Cursor: f.given, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps, Presence: f.attendance.lists()})
+	inline := true
+	n.waiting = true
+	n.loop.subscribe(n.conn, q, id, func(answer []byte, err error) {
+		n.waiting = false
+		if err != nil {
+			n.refuse(id, err)
+		} else {
+			n.loop.send(n.conn, answer)
 		}
+		if !inline {
+			n.resume()
+		}
+	})
+	if inline = false; n.waiting {
+		n.loop.pause(n.conn)
 	}
-	n.subscribe(f, answer)
 	return nil
 }
 
 func (n *session) mayFollow(id *uint64) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.followers) >= maxSubscribes {
-		return protocol.TooManyReaders.Errorf("this connection has %d subscriptions, as many as it may; use patterns, or another connection", maxSubscribes)
-	}
-	for _, f := range n.followers {
-		if id != nil && f.number != nil && *f.number == *id {
+	count := 0
+	for f := n.conn.follows; f != nil; f = f.next {
+		if count++; count >= maxSubscribes {
+			return protocol.TooManyReaders.Errorf("this connection has %d subscriptions, as many as it may; use patterns, or another connection", maxSubscribes)
+		}
+		if id != nil && f.numbered && f.number == *id {
 			return protocol.BadRequest.Errorf("subscription %d is there already; give each subscribe an id of its own", *id)
 		}
 	}
@@ -221,73 +213,77 @@ func (n *session) unsubscribeFrom(id *uint64, c *protocol.UnsubscribeCommand) er
 	if err != nil {
 		return err
 	}
-	return n.unsubscribe(gone, func(dst []byte) []byte {
-		return protocol.AppendReply(dst, id, "unsubscribed", []byte("{}"))
-	})
-}
-
-// takeNarrowed finds the readers that have lost some of their topics, and what
-// they ask for now. The session's mutex is held.
-func takeNarrowed(followers []*follower) map[*follower]*query {
-	var found map[*follower]*query
-	for _, f := range followers {
-		if f.narrowed {
-			if found == nil {
-				found = map[*follower]*query{}
-			}
-			f.narrowed = false
-			found[f] = &query{selectors: f.selectors, onGapError: f.onGapError}
-		}
+	if !n.loop.unsubscribe(n.conn, gone) {
+		return protocol.BadRequest.Errorf("none of these topics is subscribed to on this connection; name them as they were subscribed")
 	}
-	return found
-}
-
-// narrow subscribes a reader anew, at the place it had.
-func (s *Server) narrow(f *follower, q *query) {
-	q.start = protocol.Start{Kind: protocol.StartCursor, Cursor: f.given}
-	f.reader.Close()
-	r, err := s.open(q, protocol.StartLatest, true)
-	if err != nil {
-		r = failed{err}
-	}
-	f.reader, f.first = r, nil
+	n.reply(func(dst []byte) []byte { return protocol.AppendReply(dst, id, "unsubscribed", []byte("{}")) })
+	return nil
 }
 
 // history answers with a page of a topic.
 func (n *session) history(id *uint64, c *protocol.HistoryCommand) error {
+	q, err := historyQuery(c)
+	if err != nil {
+		return err
+	}
+	var b broker.Batch
+	n.aside(func() (err error) {
+		b, err = n.loop.server.page(q)
+		return err
+	}, func(err error) {
+		if err != nil {
+			n.refuse(id, err)
+			return
+		}
+		n.reply(func(dst []byte) []byte { return protocol.AppendReply(dst, id, "history", appendHistory(nil, &b)) })
+	})
+	return nil
+}
+
+// aside does what may block on a goroutine; the commands behind it wait for
+// then, which runs on the loop if the connection is still there.
+func (n *session) aside(do func() error, then func(error)) {
+	n.waiting = true
+	n.loop.pause(n.conn)
+	l, d := n.loop, n.conn.id()
+	l.server.tasks.Go(func() {
+		err := do()
+		l.post(func() {
+			if c := l.find(d); c != nil {
+				l.guard(d, func() {
+					n.waiting = false
+					then(err)
+					n.resume()
+				})
+			}
+		})
+	})
+}
+
+func historyQuery(c *protocol.HistoryCommand) (*query, error) {
 	q := &query{after: c.After, limit: c.Limit}
 	var err error
 	if q.selectors, err = protocol.ParseSelectors([]string{c.Topic}); err != nil {
-		return err
+		return nil, err
 	}
 	if q.start, err = protocol.ParseStart(c.After, time.Now()); err != nil {
-		return err
+		return nil, err
 	}
 	if q.limit == 0 {
 		q.limit = protocol.DefaultPageEvents
 	}
 	if q.limit < 1 || q.limit > protocol.MaxPageEvents {
-		return protocol.BadRequest.Errorf("limit %d: must be from 1 to %d", q.limit, protocol.MaxPageEvents)
+		return nil, protocol.BadRequest.Errorf("limit %d: must be from 1 to %d", q.limit, protocol.MaxPageEvents)
 	}
-	r, err := n.server.open(q, protocol.StartEarliest, false)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	b, err := n.server.pollBatch(n.server.running, r, q)
-	if err != nil {
-		return err
-	}
-	n.reply(func(dst []byte) []byte { return protocol.AppendReply(dst, id, "history", appendHistory(nil, &b)) })
-	return nil
+	return q, nil
 }
 
-// failed is a reader that gives its error to the next Pull.
-type failed struct{ err error }
-
-func (f failed) Pull(int) (broker.Batch, error) { return broker.Batch{}, f.err }
-func (failed) Arm(func()) bool                  { return false }
-func (failed) Cursor() string                   { return "" }
-func (failed) Close()                           {}
-func (failed) Settle(context.Context) error     { return nil }
-func (failed) Done() bool                       { return false }
+// page reads once, as a short poll does.
+func (s *Server) page(q *query) (broker.Batch, error) {
+	r, err := s.open(q, protocol.StartEarliest, false)
+	if err != nil {
+		return broker.Batch{}, err
+	}
+	defer r.Close()
+	return s.pollBatch(s.running, r, q)
+}

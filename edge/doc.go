@@ -14,19 +14,24 @@
 //
 // # Parts
 //
-//	server router cors problem    listeners, routes, origins, refusals
+//	server listen router cors problem    listeners, routes, origins, refusals
 //	publish batch                 what comes in over HTTP
 //	read accept                   what a reader asks for, however it asks
-//	poll sse ws                   the ways to read, each with its socket
-//	session commands outbox       a WebSocket's logic, which knows no socket
-//	follower writers frame        pulling from a subscription, and its encodings
-//	presence attendance           who is there, and a reader's part in it
-//	topics policies cluster health static    the rest
+//	netpoll loop conn             sockets without goroutines; netpoll_conn: with
+//	head handoff                  requests on a loop, and on their way to net/http
+//	feed follow subscribe         what a connection reads
+//	ws session commands outbox    WebSockets
+//	poll sse follower             the ways to read that net/http serves
+//	form writers frame            encodings
+//	presence attendance           who is in a topic, and what readers are told of it
+//	topics policies cluster webhooks health static    the rest
 //
 // # Concurrency
 //
-// A connection has net/http's goroutine; a WebSocket has a second one that
-// writes, and a third while publishes are under way. A follower belongs to the
-// goroutine that writes. Wake functions only set a flag and signal a channel.
-// The server waits for all of them in Shutdown.
+// A loop is one goroutine, and owns its connections, feeds and follows: they
+// have no locks. Others reach it by post and, from the broker's wake functions,
+// by wakeFeed and wakeOwn; a connection is named by an id, which is good for
+// nothing once that is closed. Nothing blocks on a loop: what may is done by a
+// goroutine that posts its result. What net/http serves has its goroutine.
+// Shutdown waits for all of them.
 package edge

@@ -76,7 +76,7 @@ func newSite(t testing.TB, change ...func(*Options)) *site {
 		b.OpenPartition(uint16(id), &memoryLog{partition: b.Partition(uint16(id))})
 	}
 	b.SetCatalog(c)
-	o := Options{Broker: b, MaxEventBytes: 64 << 10}
+	o := Options{Broker: b, MaxEventBytes: 64 << 10, NoEpoll: noEpoll}
 	for _, f := range change {
 		f(&o)
 	}

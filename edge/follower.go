@@ -5,66 +5,49 @@ import (
 	"sync/atomic"
 
 	"github.com/pushd/pushd/broker"
-	"github.com/pushd/pushd/protocol"
 )
 
-// follower pulls one subscription for a stream. All but its wake-up belongs to
-// the goroutine that writes the stream.
+// follower pulls one subscription for a stream of net/http's. All but its
+// wake-up belongs to the goroutine that writes the stream.
 type follower struct {
 	reader reader
-	number *uint64       // of its subscribe; nil: the client gave none
 	first  *broker.Batch // pulled before the stream began, not yet written
 	cursor string        // behind everything that fill has passed
 	given  string        // the last cursor that an item carried, or the first one
 	ready  atomic.Bool   // there may be something to pull
-	signal func()        // tells the writing goroutine
 	wake   func()        // made once: arming allocates nothing
 
-	selectors  []protocol.Selector
-	onGapError bool
-	narrowed   bool // selectors are fewer than the reader's: to be subscribed anew
 	attendance *attendance
 }
 
-// follow pulls the first batch: errors such as a gap that the reader will not
-// have are then known before the stream begins. It gives partitions that this
-// node holds no replica of a moment to say where they are, since until then the
-// cursor can only say "from the beginning" for them.
-func follow(ctx context.Context, r reader, signal func()) (*follower, error) {
-	settle, cancel := context.WithTimeout(ctx, settleTimeout)
-	defer cancel()
-	if err := r.Settle(settle); err != nil && settle.Err() == nil {
-		return nil, err
-	}
-	f := &follower{reader: r, signal: signal, cursor: r.Cursor()}
-	f.wake = func() {
-		f.ready.Store(true)
-		f.signal()
-	}
-	f.ready.Store(true)
-	b, err := r.Pull(pullEvents)
+// newFollower begins a reader, which it closes with an error. signal tells the
+// writing goroutine that there is something.
+func newFollower(ctx context.Context, r reader, signal func()) (*follower, error) {
+	o, err := begin(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if len(b.Items) == 0 {
-		f.cursor = b.Cursor
+	f := &follower{reader: r, cursor: o.cursor, given: o.cursor, first: &o.first}
+	f.wake = func() {
+		f.ready.Store(true)
+		signal()
 	}
-	f.given, f.first = f.cursor, &b
+	f.ready.Store(true)
 	return f, nil
 }
 
 // fill appends what is there, up to about fillBytes. Its last answer says
 // whether there is more; if not, the signal comes with the next event.
-func (f *follower) fill(dst []byte, e encoding, number *uint64) (_ []byte, more bool, err error) {
+func (f *follower) fill(dst []byte, e encoding) (_ []byte, more bool, err error) {
 	f.ready.Store(false)
-	dst = f.attendance.fill(dst, e, number)
+	dst = f.attendance.fill(dst, e, nil)
 	for len(dst) < fillBytes {
 		b, err := f.next()
 		if err != nil {
 			return dst, false, err
 		}
 		for i := range b.Items {
-			dst = e.appendItem(dst, number, &b.Items[i])
+			dst = e.appendItem(dst, nil, &b.Items[i])
 			if c := b.Items[i].Cursor; c != "" {
 				f.given = c
 			}

@@ -20,12 +20,27 @@ const (
 	maxReplyBytes    = 1 << 20          // replies waiting to be written to one WebSocket
 	maxPresenceQueue = 64               // changes that one slow reader is yet to be told
 	maxSubscribes    = 128              // subscriptions of one WebSocket
+	maxQueued        = 256 << 10        // of a feed's events waiting for one socket; the rest is read from the log again
+	maxLoopQueued    = 64 << 20         // the same, of all sockets of a loop
+	maxFeedBytes     = 256 << 10        // events of a feed that are not written to everybody yet; no more are pulled
+	maxForms         = 8                // encodings of a chunk that are kept
+	maxVectors       = 64               // pieces of one write
 	maxAnyReaders    = 1 << 16          // readers of a node, unless configured
 	maxPooledBuffer  = 1 << 20          // bigger write buffers are not kept
 
 	pullEvents = 256       // events asked of the broker at once by a stream
 	fillBytes  = 128 << 10 // a write is made when this much is ready
 	readChunk  = 32 << 10  // buffers grow by what has arrived, in steps of at most this
+	readBuffer = 64 << 10  // a loop reads at most this from a socket at once
+	pipeBuffer = 16 << 10  // the same for a connection that is no plain socket
+	notSent    = 128 << 10 // bytes that the kernel queues for a socket, beside what is on its way
+
+	encodedRoom   = 320  // bytes of an encoded event beside its payload
+	smallFeed     = 64   // feeds with at most this many followers go before others
+	visitsPerTurn = 64   // writes between two looks at the sockets
+	readsPerTurn  = 16   // follows on their own that read between two looks
+	pullsPerTurn  = 4    // reads of one of them
+	handedQueue   = 1024 // connections on their way to net/http
 
 	headerTimeout  = 10 * time.Second  // request headers must have arrived
 	bodyTimeout    = 60 * time.Second  // a request body must have arrived
@@ -33,6 +48,10 @@ const (
 	answerTimeout  = 60 * time.Second  // an answer that is no stream must have been taken
 	publishTimeout = 15 * time.Second  // of a WebSocket's publish
 	settleTimeout  = time.Second       // a short poll waits for what it must see
+	stallTimeout   = 30 * time.Second  // a socket has to take something
+	keepAlive      = 60 * time.Second  // TCP asks a silent peer whether it is there
+	acceptPause    = 100 * time.Millisecond
+	tickLength     = 250 * time.Millisecond // connections expire at a tick
 
 	streamGrace = 4 * time.Second  // a stream's member may come back: SSE clients do so after retryAfter
 	pollGrace   = 15 * time.Second // a poll's member may poll again

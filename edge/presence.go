@@ -103,37 +103,89 @@ func (n *session) presence(id *uint64, c *protocol.PresenceCommand) error {
 		if err != nil {
 			return err
 		}
-		if !n.updateInfo(c.Topic, info) {
+		if !n.conn.updateInfo(c.Topic, info) {
 			return protocol.BadRequest.Errorf("this connection is not present in %s; subscribe to it with presence first", clip(c.Topic))
 		}
 	}
-	list, err := n.server.listMembers(n.server.running, c.Topic, c.After, c.Limit)
-	if err != nil {
+	var list protocol.PresenceList
+	s := n.loop.server
+	n.aside(func() (err error) {
+		list, err = s.listMembers(s.running, c.Topic, c.After, c.Limit)
 		return err
-	}
-	n.reply(func(dst []byte) []byte {
-		return protocol.AppendReply(dst, id, "presence", protocol.AppendPresence(nil, &list))
+	}, func(err error) {
+		if err != nil {
+			n.refuse(id, err)
+			return
+		}
+		n.reply(func(dst []byte) []byte {
+			return protocol.AppendReply(dst, id, "presence", protocol.AppendPresence(nil, &list))
+		})
 	})
 	return nil
 }
 
-func (n *session) updateInfo(topic string, info []byte) (found bool) {
-	n.mu.Lock()
-	followers := n.followers
-	n.mu.Unlock()
-	for _, f := range followers {
+func (c *conn) updateInfo(topic string, info []byte) (found bool) {
+	for f := c.follows; f != nil; f = f.next {
 		found = f.attendance.update(topic, info) || found
 	}
 	return found
 }
 
-// goodbye notes a close frame by which the client says that it is done: its
-// members leave at once. A page that is left or loaded anew closes with another
-// code, and may be back in a moment.
-func (n *session) goodbye(frame []byte) {
-	if code, _ := closeEcho(frame); len(frame) == 0 || code == protocol.CloseNormal {
-		n.mu.Lock()
-		n.grace = 0
-		n.mu.Unlock()
+// member is who the connection's URL says that its client is.
+func (c *conn) member() string {
+	if c.named == nil {
+		return ""
 	}
+	return *c.named
+}
+
+// grace is the time in which the members of a connection that ends may come
+// back. A client that closed in words is done: its members leave at once. A page
+// that is left or loaded anew closes with another code.
+func (c *conn) grace() time.Duration {
+	if c.goodbye {
+		return 0
+	}
+	return streamGrace
+}
+
+// tell writes what a follow's reader is to hear of others in its topics.
+func (l *loop) tell(f *follow) {
+	c := f.conn
+	if f.attendance == nil || c.out != nil || !c.open() {
+		return
+	}
+	v := c.variant(f)
+	if b := f.attendance.fill(nil, v.form.encoding(), v.sub()); len(b) > 0 {
+		l.send(c, b)
+	}
+}
+
+// attend makes a follow's reader present, which may take asking other nodes. The
+// connection may be gone when then is called.
+func (l *loop) attend(f *follow, q *query, then func(error)) {
+	if q.attendee == nil {
+		then(nil)
+		return
+	}
+	d := f.conn.id()
+	wake := func() {
+		l.post(func() {
+			if l.find(d) != nil {
+				l.guard(d, func() { l.tell(f) })
+			}
+		})
+	}
+	l.server.tasks.Go(func() {
+		a, err := l.server.attend(l.server.running, q, wake)
+		there := l.post(func() {
+			l.guard(d, func() {
+				f.attendance = a
+				then(err)
+			})
+		})
+		if !there {
+			a.end(streamGrace)
+		}
+	})
 }

@@ -41,11 +41,10 @@ func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
 	if len(q.selectors) == 0 {
 		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…")
 	}
-	leave, err := s.admit()
-	if err != nil {
+	if err := s.admit(); err != nil {
 		return err
 	}
-	defer leave()
+	defer s.leave()
 	if f == formatSSE {
 		return s.serveSSE(w, r, q)
 	}

@@ -19,6 +19,7 @@ type route struct {
 	path     string
 	segments []string
 	methods  map[string]handler
+	read     bool // GET reads events: the loops serve it, too
 }
 
 func (s *Server) table() []route {
@@ -33,7 +34,7 @@ func (s *Server) table() []route {
 		{path: "/v1/cluster/nodes/{node}/remove", methods: on(http.MethodPost, s.changeCluster(protocol.RemoveNode))},
 		{path: "/v1/cluster/partitions/{partition}/transfer", methods: on(http.MethodPost, s.changeCluster(protocol.Transfer))},
 		{path: "/v1/cluster/partitions/{partition}/move", methods: on(http.MethodPost, s.changeCluster(protocol.Move))},
-		{path: "/v1/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publishBatch}},
+		{path: "/v1/events", read: true, methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publishBatch}},
 		{path: "/v1/policies", methods: on(http.MethodGet, s.listPolicies)},
 		{path: "/v1/policies/{pattern}", methods: map[string]handler{
 			http.MethodGet: s.getPolicy, http.MethodPut: s.putPolicy, http.MethodDelete: s.deletePolicy,
@@ -41,7 +42,7 @@ func (s *Server) table() []route {
 		{path: "/v1/topics", methods: on(http.MethodGet, s.listTopics)},
 		{path: "/v1/topics/{topic}", methods: map[string]handler{http.MethodGet: s.getTopic, http.MethodDelete: s.deleteTopic}},
 		{path: "/v1/topics/{topic}/presence", methods: on(http.MethodGet, s.getPresence)},
-		{path: "/v1/topics/{topic}/events", methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publish}},
+		{path: "/v1/topics/{topic}/events", read: true, methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publish}},
 	}
 	list = append(list, s.webhookRoutes()...)
 	list = append(list, staticRoutes()...)
@@ -81,11 +82,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeProblem(t, protocol.Internal.Errorf("the node made a mistake answering this; its log says more"))
 	}()
 	if err := s.dispatch(t, r); err != nil {
-		if protocol.CodeOf(err) == protocol.Internal && r.Context().Err() == nil {
-			s.log.Error("request failed", "path", r.URL.Path, "err", err)
-		}
-		writeProblem(t, err)
+		s.refuse(t, r, err)
 	}
+}
+
+// refuse answers with an error.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if protocol.CodeOf(err) == protocol.Internal && r.Context().Err() == nil {
+		s.log.Error("request failed", "path", r.URL.Path, "err", err)
+	}
+	writeProblem(w, err)
+}
+
+// isRead says whether the request reads events; it notes the topic of the path.
+func (s *Server) isRead(r *http.Request) bool {
+	found := s.find(r)
+	return found != nil && found.read && r.Method == http.MethodGet
+}
+
+// checkRequest is what every answer begins with.
+func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	return s.checkOrigin(w, r)
 }
 
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) error {
@@ -102,7 +120,7 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Allow", found.allow())
 		return protocol.MethodNotAllowed.Errorf("%s does not take %s; it takes %s", clip(r.URL.Path), clip(r.Method), found.allow())
 	}
-	if err := s.checkOrigin(w, r); err != nil {
+	if err := s.checkRequest(w, r); err != nil {
 		return err
 	}
 	return h(w, r)

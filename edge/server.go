@@ -2,11 +2,12 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +28,8 @@ type Options struct {
 	Origins       []string // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
 	MaxEventBytes int      // payload of an event; 0 means 1 MiB
 	MaxReaders    int      // readers at a time; 0 means 65,536
+	Loops         int      // goroutines that serve readers; 0 means one per processor
+	NoEpoll       bool     // goroutines read the sockets, as on systems without epoll
 }
 
 // Server serves the clients of one node.
@@ -37,14 +40,20 @@ type Server struct {
 	http      *http.Server
 	routes    []route
 	readers   atomic.Int64
+	handed    *handed        // what the loops give to http
+	tasks     sync.WaitGroup // what loops would have to wait for
 
 	draining   context.Context // done when Shutdown begins
 	startDrain context.CancelFunc
 	running    context.Context // done when Shutdown gives up waiting
 	stop       context.CancelFunc
 
-	mu      sync.Mutex // guards the begin of a WebSocket against that of the drain
-	sockets sync.WaitGroup
+	mu        sync.Mutex // guards what follows
+	listeners []io.Closer
+	sockets   []*loop // of plain sockets, by epoll
+	pipes     []*loop // of everything else, by goroutines
+	next      uint    // the loop that the next connection goes to
+	ended     bool
 }
 
 // New makes a server.
@@ -60,7 +69,10 @@ func newServer(o Options, subscribe subscriber) *Server {
 	if o.MaxReaders == 0 {
 		o.MaxReaders = maxAnyReaders
 	}
-	s := &Server{options: o, log: o.Log, subscribe: subscribe}
+	if o.Loops == 0 {
+		o.Loops = runtime.GOMAXPROCS(0)
+	}
+	s := &Server{options: o, log: o.Log, subscribe: subscribe, handed: newHanded()}
 	s.draining, s.startDrain = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.routes = s.table()
@@ -77,9 +89,27 @@ func newServer(o Options, subscribe subscriber) *Server {
 
 // Serve answers the listener's clients until Shutdown, and then returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	accept := func() (incoming, error) {
+		c, err := l.Accept()
+		return incoming{conn: c}, err
+	}
+	closers := []io.Closer{l}
+	if !s.options.NoEpoll {
+		a, err := newAcceptor(l)
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			accept, closers = a.accept, append(closers, a)
+		}
+	}
+	if !s.listens(closers...) {
+		return nil
+	}
+	if err := s.acceptAll(accept); s.draining.Err() == nil {
 		return fmt.Errorf("serve clients on %s: %w", l.Addr(), err)
 	}
+	<-s.running.Done() // a listener may end before its clients
 	return nil
 }
 
@@ -87,39 +117,44 @@ func (s *Server) Serve(l net.Listener) error {
 // when to come back elsewhere, and then the listener closes. When ctx ends,
 // what is left is cut.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
 	s.startDrain()
-	s.mu.Unlock()
 	cut := context.AfterFunc(ctx, s.stop)
 	defer cut()
 	defer s.stop()
-	s.sockets.Wait()
-	if err := s.http.Shutdown(ctx); err != nil {
+	loops := s.drainLoops()
+	for _, l := range loops {
+		select {
+		case <-l.idle:
+		case <-ctx.Done():
+		}
+	}
+	s.closeListeners()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
 		_ = s.http.Close()
+	}
+	s.stop()
+	for _, l := range loops {
+		l.post(func() { l.stopped = true })
+		<-l.done
+	}
+	s.tasks.Wait()
+	if err != nil {
 		return fmt.Errorf("drain clients: %w", err)
 	}
 	return nil
 }
 
 // admit takes one of the slots for readers; leave gives it back.
-func (s *Server) admit() (leave func(), err error) {
+func (s *Server) admit() error {
 	if n := s.readers.Add(1); n > int64(s.options.MaxReaders) {
 		s.readers.Add(-1)
-		return nil, protocol.TooManyReaders.Errorf("this node serves %d readers, as many as it may; try another node", s.options.MaxReaders)
+		return protocol.TooManyReaders.Errorf("this node serves %d readers, as many as it may; try another node", s.options.MaxReaders)
 	}
-	return func() { s.readers.Add(-1) }, nil
+	return nil
 }
 
-// admitSocket counts a WebSocket, which net/http does not wait for.
-func (s *Server) admitSocket() (leave func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining.Err() != nil {
-		return nil, errDraining()
-	}
-	s.sockets.Add(1)
-	return s.sockets.Done, nil
-}
+func (s *Server) leave() { s.readers.Add(-1) }
 
 func errDraining() *protocol.Error {
 	return protocol.ShuttingDown.Errorf("this node is shutting down; go on at another node with the same cursor")

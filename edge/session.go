@@ -1,9 +1,7 @@
 package edge
 
 import (
-	"slices"
-	"sync"
-	"time"
+	"bytes"
 
 	"github.com/gobwas/ws"
 
@@ -11,62 +9,129 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// session is one WebSocket's logic. It knows no socket: messages are handed to
-// message, bytes are taken from fill, and signal says that there are some.
-// That is all that a connection needs of it, be it a goroutine's or a loop's.
+// session runs what one WebSocket's client sends, on its loop. There is one
+// only while something is under way: a message that has not come whole,
+// commands that wait, publishes that are not answered.
 type session struct {
-	server   *Server
-	encoding encoding
-	member   string // who the URL says that this is
-	plain    string // plain mode: the one topic that frames are published to; "" if there is none
-	signal   func()
-	outbox   *outbox
+	loop *loop
+	conn *conn
 
-	mu        sync.Mutex // guards what follows
-	room      sync.Cond  // replies were taken, or the session has ended
-	followers []*follower
-	retired   []*follower // to be closed by the goroutine that fills
-	several   bool        // pushes say which subscribe they belong to
-	replies   []byte      // frames
-	ending    *ending
-	grace     time.Duration // in which members may come back behind the end
+	under   assembly
+	outbox  outbox
+	pending []byte // commands that wait for what is under way
+	waiting bool   // a command is under way that the next ones have to wait for
+	leaving bool   // to be closed for a drain when everything is answered
 }
 
-// ending is how a session ends.
-type ending struct {
-	code   protocol.CloseCode // 0: without a code, or the peer is gone
-	reason string
-}
-
-func newSession(s *Server, json bool, signal func()) *session {
-	n := &session{server: s, encoding: plainFrames{}, signal: signal, grace: streamGrace}
-	if json {
-		n.encoding = jsonFrames{}
+// session gives the connection's session.
+func (l *loop) session(c *conn) *session {
+	if c.session == nil {
+		c.session = &session{loop: l, conn: c}
 	}
-	n.room.L = &n.mu
-	n.outbox = newOutbox(s, n.published)
-	return n
+	return c.session
 }
 
-// isJSON says whether the session speaks pushd.v1.json.
-func (n *session) isJSON() bool { return n.encoding == encoding(jsonFrames{}) }
+// busy says that the client is not to send more.
+func (n *session) busy() bool { return n.waiting || len(n.pending) > 0 || n.outbox.full() }
 
-// reply queues a text frame. It blocks while too many wait, unless the session
-// has ended.
+// unused says that nothing is lost without the session.
+func (n *session) unused() bool {
+	return !n.busy() && !n.outbox.busy() && !n.leaving && n.under.op == 0
+}
+
+// settle lets go of a session that has nothing under way.
+func (n *session) settle() {
+	if n.conn.session == n && n.unused() {
+		n.conn.session = nil
+	}
+}
+
+// isJSON says whether the client speaks in commands.
+func (n *session) isJSON() bool { return n.conn.form != formPlain }
+
+// message takes one message of the client: commands, or in plain mode a
+// payload.
+func (n *session) message(text bool, data []byte) {
+	switch {
+	case !n.isJSON():
+		n.publishPlain(text, data)
+	case !text:
+		n.end(protocol.CloseBadRequest, "pushd.v1.json takes text frames")
+	case tooManyLines(data):
+		n.end(protocol.CloseBadRequest, "too many commands in one frame")
+	default:
+		n.run(data, false)
+	}
+	n.launch()
+	n.settle()
+}
+
+func tooManyLines(data []byte) bool {
+	count := 0
+	for line := range bytes.SplitSeq(data, []byte{'\n'}) {
+		if len(bytes.TrimSpace(line)) > 0 {
+			count++
+		}
+	}
+	return count > protocol.MaxFrameCommands
+}
+
+// run runs the lines in order, until one has to wait: then it and the rest stay
+// behind. mine says that data belongs to the session.
+func (n *session) run(data []byte, mine bool) {
+	for len(data) > 0 && n.conn.open() {
+		line, rest, _ := bytes.Cut(data, []byte{'\n'})
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			if n.waiting || !n.line(line) {
+				n.postpone(data, mine)
+				return
+			}
+		}
+		data = rest
+	}
+}
+
+// postpone keeps commands until what is under way is done.
+func (n *session) postpone(data []byte, mine bool) {
+	if !mine {
+		data = bytes.Clone(data)
+	}
+	n.pending = data
+	n.loop.pause(n.conn)
+}
+
+// resume goes on when something has been done.
+func (n *session) resume() {
+	if n.waiting || !n.conn.open() {
+		return
+	}
+	data := n.pending
+	n.pending = nil
+	n.loop.together(n.conn, func() { n.run(data, true) })
+	n.launch()
+	if !n.conn.open() {
+		return
+	}
+	if n.leaving && !n.busy() && !n.outbox.busy() {
+		n.loop.sayDrain(n.conn)
+		return
+	}
+	n.loop.unpause(n.conn)
+	n.settle()
+}
+
+// drop forgets what is under way: the connection is gone.
+func (n *session) drop() { n.pending, n.outbox.queue = nil, nil }
+
+// reply sends a text frame.
 func (n *session) reply(payload func(dst []byte) []byte) {
-	n.mu.Lock()
-	for len(n.replies) > maxReplyBytes && n.ending == nil {
-		n.room.Wait()
-	}
-	n.frame(payload)
-	n.mu.Unlock()
-	n.signal()
+	n.loop.send(n.conn, n.frame(nil, payload))
 }
 
-// frame appends a reply. n.mu is held.
-func (n *session) frame(payload func(dst []byte) []byte) {
-	dst, start := openFrame(n.replies)
-	n.replies = closeFrame(payload(dst), start, ws.OpText)
+// frame appends a text frame.
+func (n *session) frame(dst []byte, payload func(dst []byte) []byte) []byte {
+	dst, start := openFrame(dst)
+	return closeFrame(payload(dst), start, ws.OpText)
 }
 
 // refuse answers a command with an error.
@@ -74,32 +139,15 @@ func (n *session) refuse(id *uint64, err error) {
 	n.reply(func(dst []byte) []byte { return protocol.AppendErrorReply(dst, id, nil, asError(err)) })
 }
 
-// end makes the next fill the last one. The first reason counts.
 func (n *session) end(code protocol.CloseCode, reason string) {
-	n.mu.Lock()
-	if n.ending == nil {
-		n.ending = &ending{code, reason}
-	}
-	n.room.Broadcast()
-	n.mu.Unlock()
-	n.signal()
-}
-
-// drain tells the client to go on at another node.
-func (n *session) drain() {
-	d := comeBack()
-	if n.isJSON() {
-		n.mu.Lock()
-		n.frame(func(dst []byte) []byte { return protocol.AppendDrainPush(dst, d) })
-		n.mu.Unlock()
-	}
-	n.end(protocol.CloseDrain, string(protocol.AppendDrain(nil, d)))
+	n.loop.closeSocket(n.conn, code, reason)
 }
 
 // published answers a publish. A plain client has no replies: it is cut, so
 // that it knows.
 func (n *session) published(id *uint64, r broker.Result) {
 	switch {
+	case !n.conn.open():
 	case r.Err != nil && !n.isJSON():
 		e := asError(r.Err)
 		n.end(plainClose(e), e.Detail)
@@ -110,7 +158,7 @@ func (n *session) published(id *uint64, r broker.Result) {
 	}
 }
 
-// plainClose is the close code that stands for a refused publish.
+// plainClose is the close code that stands for a refusal.
 func plainClose(e *protocol.Error) protocol.CloseCode {
 	switch {
 	case e.Code == protocol.PayloadTooLarge:
@@ -123,139 +171,13 @@ func plainClose(e *protocol.Error) protocol.CloseCode {
 	return protocol.CloseInternal
 }
 
-// subscribe adds a reader. answer is queued before anything the reader gets.
-func (n *session) subscribe(f *follower, answer func(dst []byte) []byte) {
-	n.mu.Lock()
-	n.followers = append(n.followers, f)
-	n.several = n.several || len(n.followers) > 1
-	if answer != nil {
-		n.frame(answer)
+// together sends what f sends to the connection in one write.
+func (l *loop) together(c *conn, f func()) {
+	if l.corked == c {
+		f()
+		return
 	}
-	n.mu.Unlock()
-	n.signal()
-}
-
-// unsubscribe takes topics from the readers. What a reader has left, it goes
-// on with.
-func (n *session) unsubscribe(gone []protocol.Selector, answer func(dst []byte) []byte) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	found := false
-	kept := n.followers[:0:0]
-	for _, f := range n.followers {
-		left := slices.DeleteFunc(slices.Clone(f.selectors), func(s protocol.Selector) bool { return slices.Contains(gone, s) })
-		changed := len(left) < len(f.selectors)
-		found = found || changed
-		switch {
-		case changed && len(left) == 0:
-			n.retired = append(n.retired, f)
-			f.attendance.end(0)
-			continue
-		case changed:
-			f.selectors, f.narrowed = left, true
-			f.attendance.keep(left)
-			f.ready.Store(true)
-		}
-		kept = append(kept, f)
-	}
-	if !found {
-		return protocol.BadRequest.Errorf("none of these topics is subscribed to on this connection; name them as they were subscribed")
-	}
-	n.followers = kept
-	n.frame(answer)
-	n.signal()
-	return nil
-}
-
-// fill appends what is to be written now. more: call again at once. end: the
-// session is over, and its last frame is in.
-func (n *session) fill(dst []byte) (_ []byte, more bool, end *ending) {
-	n.mu.Lock()
-	dst = append(dst, n.replies...)
-	n.replies = n.replies[:0]
-	if cap(n.replies) > readChunk {
-		n.replies = nil
-	}
-	retired, followers, several := n.retired, n.followers, n.several
-	n.retired = nil
-	end = n.ending
-	narrowed := takeNarrowed(followers)
-	n.room.Broadcast()
-	n.mu.Unlock()
-	for _, f := range retired {
-		f.reader.Close()
-	}
-	for f, q := range narrowed {
-		n.server.narrow(f, q)
-	}
-	if end != nil {
-		return appendClose(dst, end.code, end.reason), false, end
-	}
-	for _, f := range followers {
-		if !f.ready.Load() {
-			continue
-		}
-		number := f.number
-		if !several {
-			number = nil
-		}
-		var again bool
-		var err error
-		dst, again, err = f.fill(dst, n.encoding, number)
-		more = more || again
-		if err != nil {
-			n.lose(f, err)
-		}
-	}
-	return dst, more, nil
-}
-
-// lose ends a subscription that can't go on.
-func (n *session) lose(f *follower, err error) {
-	f.reader.Close()
-	f.attendance.end(0)
-	n.mu.Lock()
-	n.followers = slices.DeleteFunc(slices.Clone(n.followers), func(o *follower) bool { return o == f })
-	if n.isJSON() {
-		n.frame(func(dst []byte) []byte { return protocol.AppendErrorReply(dst, nil, f.number, asError(err)) })
-	}
-	n.mu.Unlock()
-	if !n.isJSON() {
-		e := asError(err)
-		n.end(plainClose(e), e.Detail)
-	}
-	n.signal()
-}
-
-// close forgets the readers. The goroutine that fills has ended.
-func (n *session) close() {
-	n.mu.Lock()
-	all := append(n.followers, n.retired...)
-	n.followers, n.retired = nil, nil
-	grace := n.grace
-	n.mu.Unlock()
-	for _, f := range all {
-		f.reader.Close()
-		f.attendance.end(grace)
-	}
-	n.outbox.wait()
-}
-
-// pong answers a ping frame.
-func (n *session) pong(payload []byte) {
-	n.mu.Lock()
-	for len(n.replies) > maxReplyBytes && n.ending == nil {
-		n.room.Wait()
-	}
-	n.replies = appendControl(n.replies, ws.OpPong, payload)
-	n.mu.Unlock()
-	n.signal()
-}
-
-// over says whether the session has ended: what the client still sends is lost
-// on it.
-func (n *session) over() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.ending != nil
+	l.corked, l.corkage = c, l.corkage[:0]
+	f()
+	l.flush(c)
 }

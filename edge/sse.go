@@ -36,7 +36,7 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 	}
 	defer sub.Close()
 	st := &sseStream{server: s, w: w, control: http.NewResponseController(w), blocks: sseBlocks{q.envelope}, wake: make(chan struct{}, 1)}
-	if st.follower, err = follow(r.Context(), sub, signaler(st.wake)); err != nil {
+	if st.follower, err = newFollower(r.Context(), sub, signaler(st.wake)); err != nil {
 		return err
 	}
 	if len(st.follower.first.Items) == 0 && sub.Done() {
@@ -131,7 +131,7 @@ func (st *sseStream) deliver() (more, end bool) {
 	buf := takeBuffer()
 	defer buf.put()
 	var err error
-	buf.b, more, err = st.follower.fill(buf.b, st.blocks, nil)
+	buf.b, more, err = st.follower.fill(buf.b, st.blocks)
 	if err != nil {
 		buf.b = protocol.AppendSSE(buf.b, "", protocol.SSEError, protocol.AppendProblem(nil, asError(err)))
 	}

@@ -227,7 +227,7 @@ func (d *distant) Settle(context.Context) error {
 func TestAStreamsFirstPositionWaitsForDistantPartitions(t *testing.T) {
 	r := &distant{}
 	r.move("unresolved")
-	f, err := follow(t.Context(), r, func() {})
+	f, err := newFollower(t.Context(), r, func() {})
 	if err != nil || f.given != "resolved" {
 		t.Errorf("got %q (%v), want the position that the other node named", f.given, err)
 	}

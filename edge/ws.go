@@ -1,15 +1,10 @@
 package edge
 
 import (
-	"bufio"
-	"context"
-	"fmt"
-	"net"
+	"crypto/sha1"
+	"encoding/base64"
 	"net/http"
-	"runtime/debug"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/gobwas/ws"
 
@@ -21,57 +16,11 @@ func wantsUpgrade(r *http.Request) bool {
 	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
-// serveSocket upgrades and serves a WebSocket. Whatever is wrong with the
-// request is answered before the upgrade.
-func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) error {
-	protocolName, err := handshake(w, r)
-	if err != nil {
-		return err
-	}
-	q, err := parseRead(r)
-	if err != nil {
-		return err
-	}
-	if len(q.selectors) == 0 && protocolName == "" {
-		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…, or offer the subprotocol %s and subscribe later", protocol.SubprotocolJSON)
-	}
-	leave, err := s.admit()
-	if err != nil {
-		return err
-	}
-	defer leave()
-	gone, err := s.admitSocket()
-	if err != nil {
-		return err
-	}
-	defer gone()
-	c := &socket{server: s, wake: make(chan struct{}, 1)}
-	c.session = newSession(s, protocolName != "", signaler(c.wake))
-	c.session.member = q.values.Get("member")
-	defer c.session.close()
-	if err := c.begin(q); err != nil {
-		return err
-	}
-	upgrader := ws.HTTPUpgrader{Timeout: closeTimeout}
-	if protocolName != "" {
-		upgrader.Protocol = func(p string) bool { return p == protocolName }
-	}
-	conn, rw, _, err := upgrader.Upgrade(r, w)
-	if err != nil {
-		if conn != nil {
-			_ = conn.Close()
-		}
-		return nil // hijacked: there is nothing left to answer on
-	}
-	c.conn, c.in = conn, rw.Reader
-	c.run()
-	return nil
-}
-
 // handshake checks what RFC 6455 §4.2.1 asks for and picks the subprotocol, ""
 // if none was offered.
 func handshake(w http.ResponseWriter, r *http.Request) (string, error) {
 	h := r.Header
+	key, err := base64.StdEncoding.DecodeString(h.Get("Sec-WebSocket-Key"))
 	switch {
 	case r.Method != http.MethodGet || r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return "", protocol.BadHandshake.Errorf("a WebSocket is opened by GET over HTTP/1.1")
@@ -80,7 +29,7 @@ func handshake(w http.ResponseWriter, r *http.Request) (string, error) {
 	case h.Get("Sec-WebSocket-Version") != "13":
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return "", protocol.BadHandshake.Errorf("Sec-WebSocket-Version must be 13")
-	case len(h.Get("Sec-WebSocket-Key")) != 24:
+	case err != nil || len(key) != 16:
 		return "", protocol.BadHandshake.Errorf("Sec-WebSocket-Key must be 16 bytes in base64")
 	}
 	return pickSubprotocol(h.Values("Sec-WebSocket-Protocol"))
@@ -118,171 +67,219 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// socket is a WebSocket's connection: this goroutine reads, another writes.
-type socket struct {
-	server  *Server
-	session *session
-	conn    net.Conn
-	in      *bufio.Reader
-	wake    chan struct{}
-
-	mu       sync.Mutex // guards awaiting, and the read deadline with it
-	awaiting bool       // a ping is unanswered
-	closing  bool       // the read deadline is that of the close
+// appendUpgrade accepts a handshake (RFC 6455 §4.2.2).
+func appendUpgrade(dst []byte, h http.Header, subprotocol string) []byte {
+	sum := sha1.Sum([]byte(h.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	dst = base64.StdEncoding.AppendEncode(dst, sum[:])
+	if subprotocol != "" {
+		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), subprotocol...)
+	}
+	return append(dst, "\r\n\r\n"...)
 }
 
-// begin subscribes to the URL's topics: a first subscribe, with id 0.
-func (c *socket) begin(q *query) error {
+// upgrade opens a WebSocket. Whatever is wrong with the request is answered
+// before the upgrade: by an error, or where that takes time, by fail.
+func (l *loop) upgrade(c *conn, w http.ResponseWriter, r *http.Request, fail func(error)) error {
+	name, err := handshake(w, r)
+	if err != nil {
+		return err
+	}
+	q, err := parseRead(r)
+	if err != nil {
+		return err
+	}
+	if len(q.selectors) == 0 && name == "" {
+		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…, or offer the subprotocol %s and subscribe later", protocol.SubprotocolJSON)
+	}
+	if err := l.admit(c); err != nil {
+		return err
+	}
+	if name := q.values.Get("member"); name != "" {
+		c.named = &name
+	}
+	c.form = formPlain
+	if name != "" {
+		c.form = formJSON
+	}
+	accepted := appendUpgrade(nil, r.Header, name)
 	if len(q.selectors) == 0 {
+		l.openSocket(c, accepted)
 		return nil
 	}
-	if len(q.selectors) == 1 && !q.selectors[0].Pattern() {
-		c.session.plain = q.selectors[0].String()
-	}
-	return c.session.follow(new(uint64), q)
-}
-
-func (c *socket) run() {
-	defer c.conn.Close()
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		defer c.guard()
-		c.write()
-	})
-	defer context.AfterFunc(c.server.draining, func() {
-		c.session.drain()
-		c.cutSoon()
-	})()
-	defer context.AfterFunc(c.server.running, func() { _ = c.conn.Close() })()
-	code, reason := c.read()
-	c.session.end(code, reason)
-	c.cutSoon()
-	writer.Wait()
-}
-
-// guard makes a panic of the writing goroutine cost this connection only.
-func (c *socket) guard() {
-	if reason := recover(); reason != nil {
-		c.server.log.Error("websocket writer panicked", "err", fmt.Sprint(reason), "stack", string(debug.Stack()))
-		c.session.end(0, "")
-		_ = c.conn.Close()
-	}
-}
-
-// cutSoon bounds what is left to write.
-func (c *socket) cutSoon() { _ = c.conn.SetWriteDeadline(time.Now().Add(closeTimeout)) }
-
-// read hands messages to the session until the client closes, breaks the
-// protocol, or is gone. Behind the session's end it only waits for the close.
-func (c *socket) read() (code protocol.CloseCode, reason string) {
-	m := messages{in: c.in, limit: c.server.options.MaxEventBytes*4/3 + maxCommandBytes}
-	if !c.session.isJSON() {
-		m.limit = c.server.options.MaxEventBytes
-	}
-	for {
-		op, data, err := m.next()
+	inline, finished := true, false
+	l.subscribe(c, q, new(uint64), func(answer []byte, err error) {
+		finished = true
 		if err != nil {
-			return c.whyReadEnded(err)
+			fail(err)
+		} else {
+			l.openSocket(c, append(accepted, answer...))
 		}
-		c.heard()
-		switch op {
-		case ws.OpClose:
-			c.session.goodbye(data)
-			return closeEcho(data)
-		case ws.OpPing:
-			c.session.pong(data)
-		case ws.OpText, ws.OpBinary:
-			if !c.session.over() {
-				c.session.message(op == ws.OpText, data)
-			}
+		if !inline {
+			l.unpause(c)
 		}
+	})
+	if inline = false; !finished {
+		l.pause(c)
+		l.after(c, answerTimeout)
+	}
+	return nil
+}
+
+// admit takes one of the slots for readers, until the connection ends.
+func (l *loop) admit(c *conn) error {
+	if l.draining {
+		return errDraining()
+	}
+	if err := l.server.admit(); err != nil {
+		return err
+	}
+	c.counted = true
+	l.readers++
+	return nil
+}
+
+func (l *loop) openSocket(c *conn, accepted []byte) {
+	c.phase = phaseSocket
+	l.send(c, accepted)
+	if c.closed() {
+		return
+	}
+	l.after(c, pingInterval)
+	if l.draining {
+		l.drainSocket(c)
 	}
 }
 
-func (c *socket) whyReadEnded(err error) (protocol.CloseCode, string) {
-	if e, ok := err.(*frameError); ok {
-		return e.code, e.reason
+// useFrame takes a frame off b.
+func (l *loop) useFrame(c *conn, b []byte) (n int) {
+	limit := l.server.options.MaxEventBytes
+	if c.form != formPlain {
+		limit = limit*4/3 + maxCommandBytes
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t, ok := err.(net.Error); ok && t.Timeout() && c.awaiting {
-		return protocol.CloseNoPong, "no answer to a ping"
+	var under *assembly
+	if c.session != nil {
+		under = &c.session.under
 	}
-	return 0, "" // gone
+	f, n, err := takeFrame(b, under, limit)
+	if err == nil && n > 0 {
+		l.heard(c)
+		err = l.frame(c, f)
+	}
+	if err != nil {
+		l.fail(c, err)
+		return len(b)
+	}
+	return n
 }
 
-// heard notes a sign of life.
-func (c *socket) heard() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.awaiting && !c.closing {
+// heard notes a sign of life, which answers a ping.
+func (l *loop) heard(c *conn) {
+	if c.awaiting {
 		c.awaiting = false
-		_ = c.conn.SetReadDeadline(time.Time{})
+		l.rearm(c)
 	}
 }
 
-// write takes what the session has and writes it, in one piece each time.
-func (c *socket) write() {
-	ping := time.NewTicker(pingInterval)
-	defer ping.Stop()
-	pinged := false
-	for {
-		buf := takeBuffer()
-		var more bool
-		var end *ending
-		buf.b, more, end = c.session.fill(buf.b)
-		if pinged && end == nil {
-			buf.b = c.ping(buf.b)
+// fail ends a connection whose client breaks the protocol. With our close frame
+// sent already it may be cut.
+func (l *loop) fail(c *conn, err error) {
+	if c.phase != phaseSocket {
+		l.close(c)
+		return
+	}
+	e := err.(*frameError)
+	l.closeSocket(c, e.code, e.reason)
+}
+
+// frame deals with one frame.
+func (l *loop) frame(c *conn, f frame) error {
+	switch {
+	case f.OpCode == ws.OpClose:
+		c.goodbye = len(f.payload) == 0 || isNormal(f.payload)
+		if c.phase == phaseSocket {
+			code, reason := closeEcho(f.payload)
+			l.closeSocket(c, code, reason)
 		}
-		ok := len(buf.b) == 0
-		if !ok {
-			_, err := c.conn.Write(buf.b)
-			ok = err == nil
+		if !c.closed() {
+			l.linger(c) // both have sent their close frames (RFC 6455 §7.1.1)
 		}
-		buf.put()
-		if !ok || end != nil {
-			c.session.end(0, "") // a no-op unless the write failed
-			c.giveUp(ok)
+		return nil
+	case c.phase != phaseSocket: // lost on a session that is over
+		return nil
+	case f.OpCode == ws.OpPing:
+		l.send(c, appendControl(nil, ws.OpPong, f.payload))
+		return nil
+	case f.OpCode == ws.OpPong:
+		return nil
+	case f.Fin && f.OpCode != ws.OpContinuation:
+		return l.message(c, f.OpCode, f.payload)
+	}
+	return l.fragment(c, f)
+}
+
+// isNormal says whether a close frame says that the client is done.
+func isNormal(payload []byte) bool {
+	code, _ := closeEcho(payload)
+	return code == protocol.CloseNormal
+}
+
+// fragment keeps a part of a message until the last one has come.
+func (l *loop) fragment(c *conn, f frame) error {
+	u := &l.session(c).under
+	if f.OpCode != ws.OpContinuation {
+		u.op, u.fragments, u.data = f.OpCode, 0, u.data[:0]
+	}
+	u.fragments++
+	u.data = append(u.data, f.payload...)
+	if !f.Fin {
+		return nil
+	}
+	op, data := u.op, u.data
+	*u = assembly{}
+	return l.message(c, op, data)
+}
+
+func (l *loop) message(c *conn, op ws.OpCode, data []byte) error {
+	if err := checkText(op, data); err != nil {
+		return err
+	}
+	l.session(c).message(op == ws.OpText, data)
+	return nil
+}
+
+// expire does what a connection's time is up for.
+func (l *loop) expire(c *conn) {
+	switch {
+	case c.phase != phaseSocket:
+		l.close(c)
+	case c.out != nil:
+		if l.tick-c.out.tick >= uint32(stallTimeout/tickLength) {
+			l.close(c) // a close frame would not get through either
 			return
 		}
-		c.expectPong()
-		if pinged = false; more {
-			continue
+		l.rearm(c)
+	case c.awaiting:
+		l.closeSocket(c, protocol.CloseNoPong, "no answer to a ping")
+	default:
+		c.awaiting = true
+		l.send(c, appendControl(nil, ws.OpPing, nil))
+		if !c.closed() {
+			l.rearm(c)
 		}
-		select {
-		case <-c.wake:
-		case <-ping.C:
-			pinged = true
-		}
 	}
 }
 
-func (c *socket) ping(dst []byte) []byte {
-	c.mu.Lock()
-	c.awaiting = true
-	c.mu.Unlock()
-	return appendControl(dst, ws.OpPing, nil)
-}
-
-// expectPong gives the client its time to answer from the last write that went
-// through: a slow reader has what came before the ping to read first.
-func (c *socket) expectPong() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.awaiting && !c.closing {
-		_ = c.conn.SetReadDeadline(time.Now().Add(pongTimeout))
+// rearm sets what is due next of an open WebSocket, as its backlog comes or
+// goes: what stands before a ping has to be read first.
+func (l *loop) rearm(c *conn) {
+	switch {
+	case c.phase != phaseSocket:
+	case c.out != nil:
+		l.after(c, stallTimeout)
+	case c.awaiting:
+		l.after(c, pongTimeout)
+	default:
+		l.after(c, pingInterval)
 	}
-}
-
-// giveUp ends the reading: after the close frame, once the client has answered
-// it or had time to; after a failed write, at once.
-func (c *socket) giveUp(answered bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closing = true
-	wait := closeTimeout
-	if !answered {
-		wait = 0
-	}
-	_ = c.conn.SetReadDeadline(time.Now().Add(wait))
 }

@@ -1,11 +1,7 @@
 package edge
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
-	"io"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -21,95 +17,97 @@ type frameError struct {
 
 func (e *frameError) Error() string { return e.reason }
 
-// messages puts frames together (RFC 6455 §5). Its buffer grows by what has
-// arrived, never by what a frame's head claims.
-type messages struct {
-	in    *bufio.Reader
-	limit int // bytes of a message
+// parseFrameHead reads a frame's head off b (RFC 6455 §5.2); n is 0 while it is
+// not complete. gobwas/ws takes lengths that are not minimal; the RFC does not.
+func parseFrameHead(b []byte) (h ws.Header, n int, err error) {
+	if len(b) < 2 {
+		return h, 0, nil
+	}
+	h = ws.Header{Fin: b[0]&0x80 != 0, Rsv: b[0] >> 4 & 7, OpCode: ws.OpCode(b[0] & 0x0f), Masked: b[1]&0x80 != 0}
+	n, short := 2, b[1]&0x7f
+	switch {
+	case short == 126:
+		n = 4
+	case short == 127:
+		n = 10
+	default:
+		h.Length = int64(short)
+	}
+	mask := n
+	if h.Masked {
+		n += 4
+	}
+	if len(b) < n {
+		return h, 0, nil
+	}
+	switch short {
+	case 126:
+		h.Length = int64(binary.BigEndian.Uint16(b[2:]))
+	case 127:
+		length := binary.BigEndian.Uint64(b[2:])
+		if length>>63 != 0 {
+			return h, 0, &frameError{protocol.CloseProtocol, "a frame's length has its highest bit set"}
+		}
+		h.Length = int64(length)
+	}
+	if short == 126 && h.Length < 126 || short == 127 && h.Length < 1<<16 {
+		return h, 0, &frameError{protocol.CloseProtocol, "a frame's length is not in its shortest form"}
+	}
+	if h.Masked {
+		copy(h.Mask[:], b[mask:])
+	}
+	return h, n, nil
+}
 
+// assembly puts the frames of a message together.
+type assembly struct {
 	op        ws.OpCode // of the message under way; 0: none
 	fragments int
 	data      []byte
 }
 
-// next gives a whole message or a control frame. data is valid until the next
-// call.
-func (m *messages) next() (op ws.OpCode, data []byte, err error) {
-	for {
-		h, err := m.head()
-		if err != nil {
-			return 0, nil, err
-		}
-		if h.OpCode.IsControl() {
-			payload, err := m.payload(nil, h)
-			return h.OpCode, payload, err
-		}
-		if h.OpCode != ws.OpContinuation {
-			m.op, m.fragments, m.data = h.OpCode, 0, m.data[:0]
-			if cap(m.data) > readChunk {
-				m.data = nil // one big message must not hold memory for the connection's life
-			}
-		}
-		if m.fragments++; m.fragments > maxFragments || h.Length > int64(m.limit-len(m.data)) {
-			return 0, nil, &frameError{protocol.CloseTooBig, "the message is too big"}
-		}
-		if m.data, err = m.payload(m.data, h); err != nil {
-			return 0, nil, err
-		}
-		if !h.Fin {
-			continue
-		}
-		op, m.op = m.op, 0
-		if op == ws.OpText && !utf8.Valid(m.data) {
-			return 0, nil, &frameError{protocol.CloseBadData, "a text message must be UTF-8"}
-		}
-		return op, m.data, nil
-	}
+// frame is one frame, its payload unmasked.
+type frame struct {
+	ws.Header
+	payload []byte
 }
 
-// head reads and checks a frame's head. gobwas/ws takes lengths that are not
-// minimal; RFC 6455 §5.2 does not.
-func (m *messages) head() (ws.Header, error) {
-	first, err := m.in.Peek(2)
-	if err != nil {
-		return ws.Header{}, err
+// takeFrame takes a frame off b, which it unmasks in place; n is 0 while the
+// frame is not complete. limit is what a message may have, of which a message
+// under way has some already.
+func takeFrame(b []byte, under *assembly, limit int) (f frame, n int, err error) {
+	h, head, err := parseFrameHead(b)
+	if err != nil || head == 0 {
+		return f, 0, err
 	}
-	short := first[1] & 0x7f
-	h, err := ws.ReadHeader(m.in)
-	if err != nil {
-		if errors.Is(err, ws.ErrHeaderLengthMSB) || errors.Is(err, ws.ErrHeaderLengthUnexpected) {
-			return h, &frameError{protocol.CloseProtocol, err.Error()}
+	state, had := ws.StateServerSide, 0
+	if under != nil && under.op != 0 {
+		state, had = state.Set(ws.StateFragmented), len(under.data)
+		if under.fragments >= maxFragments {
+			limit = 0
 		}
-		return h, err
-	}
-	if short == 126 && h.Length < 126 || short == 127 && h.Length < 1<<16 {
-		return h, &frameError{protocol.CloseProtocol, "a frame's length is not in its shortest form"}
-	}
-	state := ws.StateServerSide
-	if m.op != 0 {
-		state = state.Set(ws.StateFragmented)
 	}
 	if err := ws.CheckHeader(h, state); err != nil {
-		return h, &frameError{protocol.CloseProtocol, err.Error()}
+		return f, 0, &frameError{protocol.CloseProtocol, err.Error()}
 	}
-	return h, nil
+	if !h.OpCode.IsControl() && h.Length > int64(limit-had) {
+		return f, 0, &frameError{protocol.CloseTooBig, "the message is too big"}
+	}
+	n = head + int(h.Length)
+	if len(b) < n {
+		return f, 0, nil
+	}
+	f = frame{h, b[head:n]}
+	ws.Cipher(f.payload, h.Mask, 0)
+	return f, n, nil
 }
 
-// payload appends a frame's payload to dst and unmasks it.
-func (m *messages) payload(dst []byte, h ws.Header) ([]byte, error) {
-	start := len(dst)
-	for left := int(h.Length); left > 0; {
-		n := min(left, readChunk)
-		dst = slices.Grow(dst, n)
-		got, err := io.ReadFull(m.in, dst[len(dst):len(dst)+n])
-		if err != nil {
-			return nil, err
-		}
-		dst = dst[:len(dst)+got]
-		left -= got
+// checkText refuses a whole text message that is not UTF-8 (RFC 6455 §8.1).
+func checkText(op ws.OpCode, data []byte) error {
+	if op == ws.OpText && !utf8.Valid(data) {
+		return &frameError{protocol.CloseBadData, "a text message must be UTF-8"}
 	}
-	ws.Cipher(dst[start:], h.Mask, 0)
-	return dst, nil
+	return nil
 }
 
 // closeEcho answers a close frame with its own code (RFC 6455 §5.5.1), or with

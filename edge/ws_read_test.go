@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bufio"
 	"bytes"
 	"testing"
 	"unicode/utf8"
@@ -19,18 +18,29 @@ func FuzzMessages(f *testing.F) {
 	f.Add([]byte{0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		const limit = 1 << 12
-		m := messages{in: bufio.NewReader(bytes.NewReader(in)), limit: limit}
-		for {
-			op, data, err := m.next()
-			if err != nil {
+		var under assembly
+		for rest := bytes.Clone(in); ; {
+			fr, n, err := takeFrame(rest, &under, limit)
+			if err != nil || n == 0 {
 				return
 			}
-			if len(data) > limit || op == ws.OpText && !utf8.Valid(data) || op.IsControl() && len(data) > maxControlBytes {
-				t.Fatalf("took a message %v of %d bytes", op, len(data))
+			rest = rest[n:]
+			if len(fr.payload) > limit || fr.OpCode.IsControl() && (len(fr.payload) > maxControlBytes || !fr.Fin) {
+				t.Fatalf("took a frame %v of %d bytes", fr.OpCode, len(fr.payload))
 			}
-			if op == ws.OpClose {
-				if code, reason := closeEcho(data); len(reason) > maxControlBytes-2 || code == 1005 || code == 1006 {
-					t.Fatalf("echo of %q: got %d %q", data, code, reason)
+			if fr.OpCode == ws.OpClose {
+				if code, reason := closeEcho(fr.payload); len(reason) > maxControlBytes-2 || code == 1005 || code == 1006 {
+					t.Fatalf("echo of %q: got %d %q", fr.payload, code, reason)
+				}
+			}
+			if !fr.OpCode.IsControl() {
+				under.op = ws.OpText
+				under.data = append(under.data, fr.payload...)
+				if len(under.data) > limit {
+					t.Fatalf("took a message of %d bytes", len(under.data))
+				}
+				if fr.Fin {
+					under = assembly{}
 				}
 			}
 		}

@@ -1,8 +1,8 @@
 package edge
 
 import (
-	"bufio"
 	"net"
+	"net/url"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,20 +18,25 @@ func pipeSocket(t *testing.T) *wsClient {
 	r := &silent{}
 	r.move("C")
 	s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+	l := newLoop(s, newConns())
+	go l.run()
 	here, there := net.Pipe()
-	c := &socket{server: s, conn: there, in: bufio.NewReader(there), wake: make(chan struct{}, 1)}
-	c.session = newSession(s, true, signaler(c.wake))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.run()
-		c.session.close()
-	}()
+	l.post(func() { l.accept(incoming{conn: there}) })
 	t.Cleanup(func() {
 		_ = here.Close()
-		<-done
+		l.post(func() { l.stopped = true })
+		<-l.done
 	})
-	return &wsClient{t: t, conn: here, in: here}
+	c := &wsClient{t: t, conn: here, in: here}
+	d := ws.Dialer{Protocols: []string{protocol.SubprotocolJSON}}
+	br, _, err := d.Upgrade(here, &url.URL{Host: "pipe", Path: "/v1/events"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if br != nil {
+		c.in = br
+	}
+	return c
 }
 
 func TestAnUnansweredPingClosesAfterTenSeconds(t *testing.T) {

@@ -1,0 +1,423 @@
+package edge
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
+)
+
+// follow is one connection's reading of some topics. At the end of the log it
+// is a member of a feed; behind it, or while its socket is full, it is on its
+// own. Either way it is a place in the log, and nothing is held for it.
+type follow struct {
+	conn *conn
+	next *follow // of the same connection
+	set  *selectorSet
+
+	feed *feed
+	at   int32  // in feed.members
+	told uint32 // the feed's moves that the client has heard of
+	seq  uint64 // of the feed's chunk that comes next
+
+	own *own // if there is no feed
+
+	number     uint64 // of its subscribe
+	numbered   bool   // it has one
+	onGapError bool
+	attendance *attendance // nil: its reader is not to be seen
+}
+
+// own is a follow that no feed serves.
+type own struct {
+	follow  *follow // nil when that has ended
+	reader  reader  // nil: to be opened at cursor when the socket has room
+	wake    func()
+	feed    *feed         // keeps some of what comes next,
+	seq     uint64        // which is this chunk
+	items   []broker.Item // pulled, to be written
+	cursor  string        // behind what was written
+	after   string        // behind items
+	current bool          // the reader had nothing more at its last pull
+	held    int           // bytes of items, while stalled
+	opening bool
+	queued  bool
+}
+
+// queryOf asks for a follow's topics from a cursor on.
+func (f *follow) query(cursor string) *query {
+	return &query{
+		selectors: f.set.list, onGapError: f.onGapError,
+		start: protocol.Start{Kind: protocol.StartCursor, Cursor: cursor},
+	}
+}
+
+// cursorNow is behind everything that the follow was written.
+func (f *follow) cursorNow() string {
+	if f.feed != nil {
+		return f.feed.cursorAt(f.seq)
+	}
+	return f.own.cursor
+}
+
+// opened is a reader that is about to begin.
+type opened struct {
+	reader reader
+	first  broker.Batch
+	cursor string // where the reader begins
+}
+
+// open makes a reader and pulls its first batch: errors such as a gap that it
+// will not have are then known. Partitions that this node has no replica of are
+// given a moment to say where they are, since until then a cursor can only say
+// "from the beginning" for them. done is called at once where nothing is to be
+// waited for.
+func (l *loop) open(q *query, unset protocol.StartKind, live bool, done func(opened, error)) {
+	r, err := l.server.open(q, unset, live)
+	if err != nil {
+		done(opened{}, err)
+		return
+	}
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	if o, err := begin(now, r); err != nil || o.first.UpToDate || len(o.first.Items) > 0 {
+		done(o, err)
+		return
+	}
+	l.server.tasks.Go(func() {
+		o, err := begin(l.server.running, r)
+		if !l.post(func() { done(o, err) }) {
+			r.Close()
+		}
+	})
+}
+
+// begin settles a reader, for as long as ctx allows, and pulls. With an error
+// the reader is closed.
+func begin(ctx context.Context, r reader) (opened, error) {
+	settle, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	err := r.Settle(settle)
+	if err != nil && settle.Err() == nil {
+		r.Close()
+		return opened{}, err
+	}
+	o := opened{reader: r, cursor: r.Cursor()}
+	if o.first, err = r.Pull(pullEvents); err != nil {
+		r.Close()
+		return opened{}, err
+	}
+	if len(o.first.Items) == 0 {
+		o.cursor = o.first.Cursor
+	}
+	return o, nil
+}
+
+func (l *loop) waker(o *own) func() { return func() { l.wakeOwn(o) } }
+
+// join makes the follow a member of a feed at a chunk.
+func (l *loop) join(f *follow, fd *feed, seq uint64) {
+	f.feed, f.seq, f.at, f.told, f.set = fd, seq, int32(len(fd.members)), fd.moves, fd.set
+	fd.members = append(fd.members, f)
+	l.dropOwn(f)
+	if seq != fd.tail() {
+		fd.left = len(fd.members)
+		l.queue(fd)
+	}
+}
+
+// tail finds the feed of the set with nothing more to give just now, as far as
+// it can tell at once.
+func (l *loop) tail(set *selectorSet) *feed {
+	f := l.feeds[set.key]
+	if f == nil {
+		return nil
+	}
+	f.ready = true // pulling moves its cursor
+	l.pull(f)
+	if l.feeds[set.key] != f {
+		return nil
+	}
+	if f.left > 0 || f.ready {
+		l.queue(f)
+	}
+	if f.ready || !f.current {
+		return nil
+	}
+	return f
+}
+
+// detach takes a member off its feed. It may come back for a chunk.
+func (l *loop) detach(f *follow, seq uint64) {
+	fd := f.feed
+	fd.awaiting++
+	f.own = &own{follow: f, cursor: fd.cursorAt(seq), feed: fd, seq: seq}
+	l.takeOff(f)
+	f.own.wake = l.waker(f.own)
+}
+
+// detachAt takes a member off its feed, to go on in the log.
+func (l *loop) detachAt(f *follow, cursor string) {
+	f.own = &own{follow: f, cursor: cursor}
+	l.takeOff(f)
+	f.own.wake = l.waker(f.own)
+}
+
+// takeOff removes a member.
+func (l *loop) takeOff(f *follow) {
+	fd := f.feed
+	last := len(fd.members) - 1
+	moved := fd.members[last]
+	fd.members[f.at], moved.at = moved, f.at
+	fd.members[last] = nil
+	fd.members = fd.members[:last]
+	f.feed = nil
+	if fd.left > 0 { // the one that moved may not have had its visit
+		fd.left = len(fd.members)
+	}
+	l.endUnused(fd)
+}
+
+// endUnused closes a feed that nobody needs.
+func (l *loop) endUnused(fd *feed) {
+	if len(fd.members) == 0 && fd.awaiting == 0 && l.feeds[fd.set.key] == fd {
+		l.endFeed(fd)
+	}
+}
+
+// dropOwn forgets a follow's own reader.
+func (l *loop) dropOwn(f *follow) {
+	o := f.own
+	if o == nil {
+		return
+	}
+	if o.reader != nil {
+		o.reader.Close()
+	}
+	l.release(o)
+	o.follow, f.own = nil, nil
+	l.noLongerAwaits(o)
+}
+
+// noLongerAwaits says that a stalled follow will not come back for a feed's chunks.
+func (l *loop) noLongerAwaits(o *own) {
+	if fd := o.feed; fd != nil {
+		o.feed = nil
+		fd.awaiting--
+		l.endUnused(fd)
+	}
+}
+
+// unfollow ends a follow: here a connection ceases to read topics. Its members
+// may come back within the grace.
+func (l *loop) unfollow(f *follow, grace time.Duration) {
+	at := &f.conn.follows
+	for *at != f {
+		at = &(*at).next
+	}
+	*at = f.next
+	if f.feed != nil {
+		l.takeOff(f)
+	}
+	l.dropOwn(f)
+	f.attendance.end(grace)
+}
+
+// wokenOwn is the turn of a follow on its own.
+func (l *loop) wokenOwn(o *own) {
+	if o.follow != nil {
+		l.queueOwn(o)
+	}
+}
+
+func (l *loop) queueOwn(o *own) {
+	if !o.queued {
+		o.queued = true
+		l.ready = append(l.ready, o.follow)
+	}
+}
+
+// advanceReady gives a bounded number of follows on their own what they wait for.
+func (l *loop) advanceReady() {
+	n := min(len(l.ready), readsPerTurn)
+	for _, f := range l.ready[:n] {
+		if o := f.own; o != nil && o.queued {
+			o.queued = false
+			l.guard(f.conn.id(), func() { l.advance(f) })
+		}
+	}
+	l.ready = slices.Delete(l.ready, 0, n)
+}
+
+// advance gives a follow on its own what there is, until its socket is full,
+// its share is used up, or there is nothing more: then it joins the feed.
+func (l *loop) advance(f *follow) {
+	if f.own != nil {
+		l.release(f.own)
+	}
+	for range pullsPerTurn {
+		o := f.own
+		switch {
+		case o == nil || o.opening || f.conn.out != nil:
+			return
+		case o.reader == nil:
+			if !l.resume(f) {
+				return
+			}
+			continue
+		}
+		if len(o.items) == 0 && !l.pullOwn(f) {
+			return
+		}
+		if len(o.items) > 0 && !l.give(f) {
+			return
+		}
+	}
+	if f.own != nil {
+		l.queueOwn(f.own)
+	}
+}
+
+// pullOwn asks the log; false if that ends the turn.
+func (l *loop) pullOwn(f *follow) bool {
+	o := f.own
+	b, err := o.reader.Pull(pullEvents)
+	if err != nil {
+		l.lose(f, err)
+		return false
+	}
+	o.items, o.after, o.current = b.Items, b.Cursor, b.UpToDate
+	if len(o.items) > 0 {
+		return true
+	}
+	o.cursor = o.after
+	if l.joinTail(f) {
+		return false
+	}
+	return !o.reader.Arm(o.wake)
+}
+
+// joinTail makes a follow that has everything a member of the feed, if that
+// stands at the same place, or its reader a new feed.
+func (l *loop) joinTail(f *follow) bool {
+	o := f.own
+	if !o.current || f.onGapError {
+		return false
+	}
+	if l.feeds[f.set.key] == nil {
+		r, cursor := o.reader, o.cursor
+		o.reader = nil
+		fd := l.newFeed(f.set, r, cursor)
+		l.join(f, fd, fd.tail())
+		return true
+	}
+	fd := l.tail(f.set)
+	if fd == nil || fd.cursor != o.cursor {
+		return false
+	}
+	l.join(f, fd, fd.tail())
+	return true
+}
+
+// give writes what was pulled; false if the socket is full, or gone. Then what
+// was begun is finished later, and the rest stays where it is, or in the log.
+func (l *loop) give(f *follow) bool {
+	o, c := f.own, f.conn
+	l.scratch, l.ends = l.scratch[:0], l.ends[:0]
+	v := c.variant(f)
+	taken := 0
+	for taken < len(o.items) && len(l.scratch) < fillBytes {
+		l.scratch, l.ends = appendItems(l.scratch, l.ends, v, o.items[taken:taken+1])
+		taken++
+	}
+	l.chain = append(l.chain[:0], l.scratch)
+	n, err := l.write(c, l.chain)
+	if err != nil {
+		return false
+	}
+	end := len(l.scratch)
+	if n < end {
+		end = cutBehind(l.ends, n)
+		for taken > 1 && l.ends[taken-2] >= end {
+			taken--
+		}
+	}
+	for i := range taken {
+		if at := o.items[i].Cursor; at != "" {
+			o.cursor = at
+		}
+	}
+	clear(o.items[:taken])
+	if o.items = o.items[taken:]; len(o.items) == 0 {
+		o.cursor = o.after
+	}
+	rest := l.scratch[n:end]
+	l.keepBack(c, append([]byte(nil), rest...))
+	if cap(l.scratch) > maxPooledBuffer {
+		l.scratch = nil // a big event must not hold memory for good
+	}
+	if c.out == nil {
+		return true
+	}
+	l.hold(o)
+	return false
+}
+
+// hold lets a stalled follow keep what it has pulled, unless the loop's stalled
+// follows hold too much already: then it comes back to the log for it.
+func (l *loop) hold(o *own) {
+	l.release(o)
+	for i := range o.items {
+		if e := o.items[i].Event; e != nil {
+			o.held += len(e.Data)
+		}
+	}
+	l.held += o.held
+	if l.held > maxLoopQueued {
+		o.reader.Close()
+		o.reader, o.items = nil, nil
+		l.release(o)
+	}
+}
+
+func (l *loop) release(o *own) {
+	l.held -= o.held
+	o.held = 0
+}
+
+// resume finds where a stalled follow goes on: in the feed, if that still has
+// what comes next, else in the log. False if it has to wait.
+func (l *loop) resume(f *follow) bool {
+	o := f.own
+	fd := l.feeds[f.set.key]
+	if fd != nil && !f.onGapError {
+		if fd == o.feed && o.seq >= fd.first {
+			l.join(f, fd, o.seq)
+			return false
+		}
+		if fd.cursor == o.cursor {
+			l.join(f, fd, fd.tail())
+			return false
+		}
+	}
+	l.noLongerAwaits(o)
+	o.opening = true
+	d := f.conn.id()
+	l.open(f.query(o.cursor), protocol.StartLatest, true, func(got opened, err error) {
+		o.opening = false
+		switch {
+		case o.follow == nil: // ended meanwhile
+			if err == nil {
+				got.reader.Close()
+			}
+		case err != nil:
+			l.lose(f, err)
+		default:
+			o.reader, o.items, o.after, o.current = got.reader, got.first.Items, got.first.Cursor, got.first.UpToDate
+			l.queueOwn(o)
+		}
+	})
+	return l.find(d) != nil && f.own == o && !o.opening
+}

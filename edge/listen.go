@@ -1,0 +1,105 @@
+package edge
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// listens notes what Shutdown has to close; false if it has come already.
+func (s *Server) listens(list ...io.Closer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		for _, l := range list {
+			_ = l.Close()
+		}
+		return false
+	}
+	if len(s.listeners) == 0 {
+		s.tasks.Go(func() { _ = s.http.Serve(s.handed) }) // which ends with Shutdown only
+	}
+	s.listeners = append(s.listeners, list...)
+	return true
+}
+
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+}
+
+// drainLoops begins the drain in every loop. Those that are made later begin
+// with it.
+func (s *Server) drainLoops() []*loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := append(append([]*loop(nil), s.sockets...), s.pipes...)
+	for _, l := range all {
+		l.post(l.drain)
+	}
+	return all
+}
+
+// acceptAll hands a listener's connections to the loops in turn. Listeners of
+// their own per loop would balance no better, and a listener shared by several
+// epolls wakes the one that slept last, over and over.
+func (s *Server) acceptAll(accept func() (incoming, error)) error {
+	for {
+		in, err := accept()
+		if err != nil {
+			if !outOfDescriptors(err) {
+				return err
+			}
+			s.log.Warn("no descriptors are left for new connections; raise the limit on open files", "err", err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		to, err := s.pick(in.conn == nil)
+		if err != nil {
+			return err
+		}
+		to.post(func() { to.accept(in) })
+	}
+}
+
+// loopFor picks a loop for a connection that is one of Go's.
+func (s *Server) loopFor(c net.Conn) (*loop, error) {
+	raw := false
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		raw = !s.options.NoEpoll
+	}
+	return s.pick(raw)
+}
+
+// pick takes the loops in turn; the first time it makes them.
+func (s *Server) pick(raw bool) (*loop, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := &s.pipes
+	if raw {
+		list = &s.sockets
+	}
+	for len(*list) < s.options.Loops && !s.ended {
+		var p poller = newConns()
+		if raw {
+			var err error
+			if p, err = newEpoll(); err != nil {
+				return nil, err
+			}
+		}
+		l := newLoop(s, p)
+		*list = append(*list, l)
+		go l.run()
+	}
+	if len(*list) == 0 {
+		return nil, fmt.Errorf("pick a loop: %w", net.ErrClosed)
+	}
+	s.next++
+	return (*list)[s.next%uint(len(*list))], nil
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package edge
+
+import (
+	"errors"
+	"net"
+)
+
+func newEpoll() (poller, error) { return nil, errors.New("this system has no epoll") }
+
+// acceptor is of systems with epoll only.
+type acceptor struct{}
+
+func newAcceptor(net.Listener) (*acceptor, error) { return nil, nil }
+
+func (*acceptor) accept() (incoming, error) { return incoming{}, net.ErrClosed }
+
+func (*acceptor) Close() error { return nil }
+
+func outOfDescriptors(error) bool { return false }

@@ -1,0 +1,182 @@
+package edge
+
+import (
+	"slices"
+
+	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// subscribe makes a connection read some topics. done gets the reply, which
+// stands before everything that the reader is given; it may be called at once.
+func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []byte, err error)) {
+	f := &follow{conn: c, set: newSet(q.selectors), onGapError: q.onGapError}
+	if number != nil {
+		f.number, f.numbered = *number, true
+	}
+	if fd := l.feedFor(f, q); fd != nil {
+		l.join(f, fd, fd.tail())
+		l.add(f)
+		done(f.subscribed(q, fd.cursor, nil), nil)
+		return
+	}
+	d := c.id()
+	gone := func() bool { return l.find(d) == nil || c.phase > phaseSocket }
+	l.open(q, protocol.StartLatest, true, func(o opened, err error) {
+		if err != nil {
+			if !gone() {
+				done(nil, err)
+			}
+			return
+		}
+		l.attend(f, q, func(err error) {
+			switch {
+			case err == nil && !gone():
+				l.begun(f, q, o, done)
+				return
+			case !gone():
+				done(nil, err)
+			}
+			o.reader.Close()
+			f.attendance.end(streamGrace)
+		})
+	})
+}
+
+// begun is a follow's beginning, once its reader is open.
+func (l *loop) begun(f *follow, q *query, o opened, done func(answer []byte, err error)) {
+	f.own = &own{follow: f, reader: o.reader, items: o.first.Items, cursor: o.cursor, after: o.first.Cursor, current: o.first.UpToDate}
+	f.own.wake = l.waker(f.own)
+	l.add(f)
+	done(f.subscribed(q, o.cursor, gapsOf(o.first.Items)), nil)
+	if f.own != nil { // the connection is still there
+		l.tell(f)
+		l.advance(f)
+	}
+}
+
+// feedFor is a feed that a new follow can join at once: it begins where the
+// feed stands.
+func (l *loop) feedFor(f *follow, q *query) *feed {
+	if f.onGapError || q.attendee != nil {
+		return nil
+	}
+	switch q.start.Kind {
+	case protocol.StartUnset, protocol.StartLatest:
+		return l.tail(f.set)
+	case protocol.StartCursor:
+		if fd := l.feeds[f.set.key]; fd != nil && fd.cursor == q.start.Cursor {
+			return fd
+		}
+	}
+	return nil
+}
+
+// add is where a connection begins to read topics; unfollow is where it ends.
+func (l *loop) add(f *follow) {
+	c := f.conn
+	c.several = c.several || c.follows != nil
+	f.next, c.follows = c.follows, f
+}
+
+// subscribed is the reply to a subscribe; plain connections get none.
+func (f *follow) subscribed(q *query, cursor string, gaps []protocol.Gap) []byte {
+	if f.conn.form == formPlain {
+		return nil
+	}
+	var id *uint64
+	if f.numbered {
+		id = &f.number
+	}
+	recovering := q.start.Kind != protocol.StartUnset && q.start.Kind != protocol.StartLatest
+	dst, start := openFrame(nil)
+	dst = protocol.AppendSubscribed(dst, id, &protocol.Subscribed{
+		Cursor: cursor, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps,
+		Presence: f.attendance.lists(),
+	})
+	return closeFrame(dst, start, ws.OpText)
+}
+
+// unsubscribe takes topics from a connection's follows; false if none has any
+// of them. What a follow has left, it goes on with at the place it had.
+func (l *loop) unsubscribe(c *conn, gone []protocol.Selector) (found bool) {
+	for f := c.follows; f != nil; {
+		next := f.next
+		left := slices.DeleteFunc(slices.Clone(f.set.list), func(s protocol.Selector) bool { return slices.Contains(gone, s) })
+		switch {
+		case len(left) == len(f.set.list):
+		case len(left) == 0:
+			found = true
+			l.unfollow(f, 0)
+		default:
+			found = true
+			l.narrow(f, left)
+		}
+		f = next
+	}
+	return found
+}
+
+// narrow subscribes a follow anew, at the place it had.
+func (l *loop) narrow(f *follow, left []protocol.Selector) {
+	o := &own{follow: f, cursor: f.cursorNow()}
+	o.wake = l.waker(o)
+	f.attendance.keep(left)
+	if f.feed != nil {
+		l.takeOff(f)
+	}
+	l.dropOwn(f)
+	f.own, f.set = o, newSet(left)
+	l.queueOwn(o)
+}
+
+// lose ends a follow that can't go on, in words.
+func (l *loop) lose(f *follow, err error) {
+	c, e := f.conn, asError(err)
+	l.unfollow(f, 0)
+	if c.form == formPlain {
+		l.closeSocket(c, plainClose(e), e.Detail)
+		return
+	}
+	var number *uint64
+	if f.numbered {
+		number = &f.number
+	}
+	dst, start := openFrame(nil)
+	l.send(c, closeFrame(protocol.AppendErrorReply(dst, nil, number, e), start, ws.OpText))
+}
+
+// drain tells all readers to go on elsewhere.
+func (l *loop) drain() {
+	l.draining = true
+	if l.readers == 0 {
+		close(l.idle)
+		return
+	}
+	for slot := range l.due {
+		c := l.at(int32(slot))
+		if c.phase == phaseSocket {
+			l.guard(c.id(), func() { l.drainSocket(c) })
+		}
+	}
+}
+
+// drainSocket lets publishes that are under way be answered first.
+func (l *loop) drainSocket(c *conn) {
+	if n := c.session; n != nil && (n.outbox.busy() || n.waiting) {
+		n.leaving, n.pending = true, nil
+		l.pause(c)
+		return
+	}
+	l.sayDrain(c)
+}
+
+func (l *loop) sayDrain(c *conn) {
+	d := comeBack()
+	if c.form != formPlain {
+		dst, start := openFrame(nil)
+		l.send(c, closeFrame(protocol.AppendDrainPush(dst, d), start, ws.OpText))
+	}
+	l.closeSocket(c, protocol.CloseDrain, string(protocol.AppendDrain(nil, d)))
+}
