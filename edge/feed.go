@@ -228,7 +228,7 @@ func (l *loop) pull(f *feed) {
 // a little; they come back for it, or read from the log.
 func (f *feed) trim() {
 	n := 0
-	for n < len(f.ring) && (f.awaiting == 0 || f.bytes > maxFeedBytes) {
+	for n < len(f.ring) && (f.awaiting == 0 || f.bytes >= maxFeedBytes) {
 		f.bytes -= f.ring[n].bytes
 		n++
 	}

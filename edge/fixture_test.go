@@ -22,7 +22,7 @@ import (
 )
 
 // deadline bounds every wait of a test.
-const deadline = 5 * time.Second
+const deadline = 15 * time.Second
 
 // memoryLog is a log of one replica: what is proposed is applied.
 type memoryLog struct {

@@ -156,7 +156,7 @@ func TestAStalledReaderDoesNotHoldUpOthersAndLosesNothing(t *testing.T) {
 	slow, fast := s.dialJSON("/v1/events?topic=a"), s.dialJSON("/v1/events?topic=a")
 	slow.push()
 	fast.push()
-	const rounds, each = 20, 50
+	const rounds, each = 12, 50
 	line := fmt.Sprintf(`{"topic":"a","data":%q}`+"\n", strings.Repeat("x", 32<<10))
 	for round := range rounds {
 		s.do(http.MethodPost, "/v1/events", strings.Repeat(line, each)).want(200)
