@@ -17,7 +17,7 @@ var sampleEvent = protocol.Event{
 func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 	nine := uint64(9)
 	entry := appendPublishHead(nil, 5, 2)
-	want := []proposal{{event: sampleEvent, named: true}, {event: sampleEvent, ifMatch: &nine}}
+	want := []proposal{{event: sampleEvent, named: true}, {event: sampleEvent, ifMatch: &nine, producer: &protocol.Producer{ID: "p", Epoch: 1, Seq: 2}}}
 	for i := range want {
 		entry = appendProposal(entry, &want[i])
 	}
@@ -33,9 +33,9 @@ func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 	if got, err := decodeQuestion(q.append(nil)); err != nil || !reflect.DeepEqual(got, q) {
 		t.Errorf("question: got %+v, %v, want %+v", got, err, q)
 	}
-	results := []stored{{offset: 1, epoch: 2, position: 3, time: 4}, {offset: 5, duplicate: true}, {err: protocol.OffsetMismatch.Errorf("no")}}
+	results := []stored{{offset: 1, epoch: 2, position: 3, time: 4}, {offset: 5, duplicate: true}, {err: protocol.OffsetMismatch.Errorf("no").Expecting(3)}}
 	got, err := decodeStored(appendStored(nil, results), 3)
-	if err != nil || got[0] != results[0] || got[1] != results[1] || protocol.CodeOf(got[2].err) != protocol.OffsetMismatch {
+	if err != nil || got[0] != results[0] || got[1] != results[1] || !reflect.DeepEqual(got[2].err, results[2].err) {
 		t.Errorf("results: got %+v, %v", got, err)
 	}
 	f := remoteFound{

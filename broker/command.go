@@ -22,8 +22,9 @@ const (
 
 // flags of a publish in a command.
 const (
-	flagNamed   = 1 << iota // the publisher chose the id: remember it
-	flagIfMatch             // store only if the topic's last offset is the one that follows
+	flagNamed    = 1 << iota // the publisher chose the id: remember it
+	flagIfMatch              // store only if the topic's last offset is the one that follows
+	flagProducer             // id, epoch and sequence number of a producer follow
 )
 
 // proposal is one publish as the log carries it. Its event has no offset yet.
@@ -31,7 +32,12 @@ type proposal struct {
 	event   protocol.Event
 	named   bool
 	ifMatch *uint64
+	// producer is nil where the publisher does not number its events.
+	producer *protocol.Producer
 }
+
+// repeatable says whether it is known for the same when it comes again.
+func (p *proposal) repeatable() bool { return p.named || p.producer != nil }
 
 func appendProposal(dst []byte, p *proposal) []byte {
 	var flags byte
@@ -41,9 +47,16 @@ func appendProposal(dst []byte, p *proposal) []byte {
 	if p.ifMatch != nil {
 		flags |= flagIfMatch
 	}
+	if p.producer != nil {
+		flags |= flagProducer
+	}
 	dst = append(dst, flags)
 	if p.ifMatch != nil {
 		dst = appendUvarint(dst, *p.ifMatch)
+	}
+	if p.producer != nil {
+		dst = protocol.AppendBytes(dst, p.producer.ID)
+		dst = appendUvarint(appendUvarint(dst, p.producer.Epoch), p.producer.Seq)
 	}
 	return protocol.AppendEvent(dst, &p.event)
 }
@@ -54,6 +67,9 @@ func readProposal(r *protocol.BinaryReader) (p proposal) {
 	if flags&flagIfMatch != 0 {
 		offset := r.Uvarint()
 		p.ifMatch = &offset
+	}
+	if flags&flagProducer != 0 {
+		p.producer = &protocol.Producer{ID: r.Text(protocol.MaxLabelBytes), Epoch: r.Uvarint(), Seq: r.Uvarint()}
 	}
 	p.event = r.ReadEvent()
 	return p

@@ -39,6 +39,7 @@ type Partition struct {
 	// told that it may have missed some.
 	forgotten   uint64
 	tombs       *tombs
+	producers   *producers
 	repairs     repairs
 	divergences []string // what agree has found
 
@@ -52,7 +53,7 @@ type Partition struct {
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
-		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(),
+		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(), producers: newProducers(),
 		armed: map[string]map[*Subscription]struct{}{}, waiting: map[*Subscription]struct{}{},
 	}
 }
@@ -120,13 +121,18 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 			return stored{offset: seen.offset, epoch: seen.epoch, position: seen.position, time: seen.time, duplicate: true}
 		}
 	}
+	if q.producer != nil {
+		if answer, done := p.producers.check(q.event.Topic, t, q.producer); done {
+			return answer
+		}
+	}
 	if q.ifMatch != nil {
 		var last uint64
 		if t != nil && t.exists() {
 			last = t.last
 		}
 		if *q.ifMatch != last {
-			return stored{err: protocol.OffsetMismatch.Errorf("the last offset of %s is %d, not %d; read on and decide anew", q.event.Topic, last, *q.ifMatch)}
+			return stored{err: protocol.OffsetMismatch.Errorf("the last offset of %s is %d, not %d; read on and decide anew", q.event.Topic, last, *q.ifMatch).Expecting(last)}
 		}
 	}
 	if t == nil {
@@ -148,7 +154,11 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 		p.dedupe.add(seenID{key, e.Offset, e.Epoch, p.position, e.Time})
 	}
 	p.wakeTopic(wake, t)
-	return stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
+	answer := stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
+	if q.producer != nil {
+		p.producers.record(t.name, q.producer, answer)
+	}
+	return answer
 }
 
 // revive begins the topic's next epoch at the next position.

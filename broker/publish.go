@@ -53,7 +53,7 @@ func (b *Broker) launch(ctx context.Context, catalog *Catalog, whole *request, p
 	if err := expressible(&p.Event); err != nil {
 		return nil, Result{Err: err}
 	}
-	f := &pending{request: whole, proposal: proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch}}
+	f := &pending{request: whole, proposal: proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch, producer: p.Producer}}
 	f.event.Offset, f.event.Epoch, f.event.Time = 0, 0, 0
 	if !f.named {
 		id, err := uuid.NewV7()

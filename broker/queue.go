@@ -162,7 +162,7 @@ func (q *queue) send(batch []*pending) {
 func (q *queue) keepRepeatable(batch []*pending, err error) (kept []*pending) {
 	for _, p := range batch {
 		behind := p.request.refusal(p.event.Topic)
-		if p.named && behind == nil {
+		if p.repeatable() && behind == nil {
 			kept = append(kept, p)
 			continue
 		}

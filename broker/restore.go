@@ -46,7 +46,7 @@ func (p *Partition) replace(next *Partition) {
 	p.topics, p.dedupe, p.segments = next.topics, next.dedupe, next.segments
 	p.position, p.index, p.time, p.buried, p.tail = next.position, next.index, next.time, next.buried, tail{}
 	p.lostUpTo, p.holes, p.forgotten, p.consumers = next.lostUpTo, next.holes, next.forgotten, next.consumers
-	p.aging, p.limitSets, p.retired, p.tombs = aging{}, nil, nil, next.tombs
+	p.aging, p.limitSets, p.retired, p.tombs, p.producers = aging{}, nil, nil, next.tombs, next.producers
 	var wake wakeList
 	p.wakeEverybody(&wake)
 	p.mu.Unlock()

@@ -38,7 +38,7 @@ func (p *Partition) encodeState(segments []*segment) []byte {
 		b = protocol.AppendBytes(b, name)
 	}
 	b = p.tombs.append(b)
-	b = p.dedupe.append(b)
+	b = p.producers.append(p.dedupe.append(b))
 	b = appendUvarint(b, uint64(len(segments)))
 	for _, s := range segments {
 		b = protocol.AppendBytes(b, filepath.Base(s.path))
@@ -118,6 +118,7 @@ func (p *Partition) decodeState(b []byte) ([]keptSegment, error) {
 		p.lostUpTo = max(p.lostUpTo, t.lostUpTo())
 	}
 	p.dedupe.read(r)
+	p.producers.read(r)
 	segments := make([]keptSegment, r.Count(1<<20, 5))
 	for i := range segments {
 		segments[i] = keptSegment{

@@ -17,6 +17,7 @@ func appendStored(dst []byte, results []stored) []byte {
 		if s.err != nil {
 			dst = protocol.AppendBytes(dst, string(protocol.CodeOf(s.err)))
 			dst = protocol.AppendBytes(dst, detailOf(s.err))
+			dst = appendUvarint(dst, expectedOf(s.err))
 			continue
 		}
 		for _, v := range []uint64{s.offset, s.epoch, s.position, uint64(s.time)} {
@@ -33,6 +34,14 @@ func detailOf(err error) string {
 	return err.Error()
 }
 
+// expectedOf is one more than the number that an error expects; 0: it expects none.
+func expectedOf(err error) uint64 {
+	if e, ok := err.(*protocol.Error); ok && e.Expected != nil {
+		return *e.Expected + 1
+	}
+	return 0
+}
+
 func decodeStored(b []byte, n int) ([]stored, error) {
 	r := protocol.NewBinaryReader(b)
 	if got := r.Count(maxBatchEvents, 3); got != n {
@@ -46,7 +55,11 @@ func decodeStored(b []byte, n int) ([]stored, error) {
 			s.duplicate = true
 		case 2:
 			code := protocol.Code(r.Text(maxNameBytes))
-			s.err = code.Errorf("%s", r.Text(maxEntryBytes))
+			refused := code.Errorf("%s", r.Text(maxEntryBytes))
+			if n := r.Uvarint(); n > 0 {
+				_ = refused.Expecting(n - 1)
+			}
+			s.err = refused
 			continue
 		}
 		s.offset, s.epoch, s.position, s.time = r.Uvarint(), r.Uvarint(), r.Uvarint(), int64(r.Uvarint())

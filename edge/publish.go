@@ -73,7 +73,8 @@ func (s *Server) parsePublish(r *http.Request, topic string) (p protocol.Publish
 		}
 		p.IfMatch = &n
 	}
-	return p, nil
+	p.Producer, err = parseProducer(h, p.Ack)
+	return p, err
 }
 
 // refuseEncodings refuses what would otherwise be stored as something that the

@@ -113,13 +113,14 @@ type BatchResult struct {
 // value of "error" in WebSocket replies and batches, where Title, Type and
 // Status are left out and Message carries the detail.
 type Problem struct {
-	Type         string `json:"type,omitempty"`
-	Title        string `json:"title,omitempty"`
-	Status       int    `json:"status,omitempty"`
-	Code         Code   `json:"code"`
-	Detail       string `json:"detail,omitempty"`
-	Message      string `json:"message,omitempty"`
-	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+	Type         string  `json:"type,omitempty"`
+	Title        string  `json:"title,omitempty"`
+	Status       int     `json:"status,omitempty"`
+	Code         Code    `json:"code"`
+	Detail       string  `json:"detail,omitempty"`
+	Message      string  `json:"message,omitempty"`
+	RetryAfterMS int64   `json:"retry_after_ms,omitempty"`
+	Expected     *uint64 `json:"expected,omitempty"`
 }
 
 // Err turns the problem back into the error it was made from.
@@ -128,5 +129,5 @@ func (p *Problem) Err() *Error {
 	if detail == "" {
 		detail = p.Message
 	}
-	return &Error{Code: p.Code, Detail: detail, RetryAfter: time.Duration(p.RetryAfterMS) * time.Millisecond}
+	return &Error{Code: p.Code, Detail: detail, RetryAfter: time.Duration(p.RetryAfterMS) * time.Millisecond, Expected: p.Expected}
 }

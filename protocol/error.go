@@ -39,6 +39,8 @@ const (
 	NotAcceptable    Code = "not_acceptable"     // 406
 	RequestTimeout   Code = "request_timeout"    // 408: the request took too long to arrive
 	Conflict         Code = "conflict"           // 409
+	ProducerFenced   Code = "producer_fenced"    // 403: another instance of the producer has begun a newer epoch
+	SequenceMismatch Code = "sequence_mismatch"  // 409: not the producer's next sequence number
 	EventsGone       Code = "events_gone"        // 410: on_gap=error, and events are gone
 	OffsetMismatch   Code = "offset_mismatch"    // 412: If-Match is not the topic's last offset
 	PayloadTooLarge  Code = "payload_too_large"  // 413
@@ -59,7 +61,7 @@ func (c Code) Status() int {
 	switch c {
 	case Unauthorized:
 		return http.StatusUnauthorized
-	case Forbidden, OriginNotAllowed, PresenceOff:
+	case Forbidden, OriginNotAllowed, PresenceOff, ProducerFenced:
 		return http.StatusForbidden
 	case NoSuchRoute, NoSuchTopic, NoSuchPolicy, NoSuchNode, NoSuchWebhook:
 		return http.StatusNotFound
@@ -69,7 +71,7 @@ func (c Code) Status() int {
 		return http.StatusNotAcceptable
 	case RequestTimeout:
 		return http.StatusRequestTimeout
-	case Conflict:
+	case Conflict, SequenceMismatch:
 		return http.StatusConflict
 	case EventsGone:
 		return http.StatusGone
@@ -108,6 +110,13 @@ type Error struct {
 	Code       Code
 	Detail     string
 	RetryAfter time.Duration // when to try again; 0: trying again will not help, or at once
+	Expected   *uint64       // the number that would have been taken; nil where none was asked for
+}
+
+// Expecting adds the number that would have been taken.
+func (e *Error) Expecting(n uint64) *Error {
+	e.Expected = &n
+	return e
 }
 
 // Error is the detail with its code.

@@ -10,6 +10,25 @@ type Publish struct {
 	Event   Event   // Offset, Epoch and Time are ignored; ID may be empty
 	IfMatch *uint64 // store only if this is the topic's last offset; 0: only if the topic has no events
 	Ack     Ack
+	// Producer numbers the event among those of its publisher in the topic; nil: it does not.
+	Producer *Producer
+}
+
+// A Producer is a publisher that numbers what it sends to a topic, from 0 and
+// without holes in each of its epochs. An event that comes again is known, one
+// that is not next is refused, and so is everything of an epoch before the
+// newest: whoever takes over begins a new one, which fences the one before.
+type Producer struct {
+	ID         string // 1–255 printable characters
+	Epoch, Seq uint64
+}
+
+// Check refuses what is no producer.
+func (p *Producer) Check() error {
+	if err := checkLabel(p.ID); err != nil {
+		return BadRequest.Errorf("producer %s: %v", quote(p.ID), err)
+	}
+	return nil
 }
 
 // Ack says when a publish is answered.

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // The WebSocket's server side of the line: see [Push] for how it is decoded.
@@ -114,7 +113,7 @@ func AppendErrorObject(dst []byte, e *Error) []byte {
 	dst = AppendString(dst, string(e.Code))
 	dst = append(dst, `,"message":`...)
 	dst = AppendString(dst, e.Detail)
-	dst = appendRetry(dst, e.RetryAfter)
+	dst = appendRetry(dst, e)
 	return append(dst, '}')
 }
 
@@ -135,16 +134,21 @@ func AppendProblem(dst []byte, e *Error) []byte {
 	} else {
 		dst = AppendString(dst, e.Detail)
 	}
-	dst = appendRetry(dst, e.RetryAfter)
+	dst = appendRetry(dst, e)
 	return append(dst, '}')
 }
 
-func appendRetry(dst []byte, after time.Duration) []byte {
-	if after <= 0 {
+// appendRetry writes what is to be done: when, or with which number.
+func appendRetry(dst []byte, e *Error) []byte {
+	if e.Expected != nil {
+		dst = append(dst, `,"expected":`...)
+		dst = strconv.AppendUint(dst, *e.Expected, 10)
+	}
+	if e.RetryAfter <= 0 {
 		return dst
 	}
 	dst = append(dst, `,"retry_after_ms":`...)
-	return strconv.AppendInt(dst, after.Milliseconds(), 10)
+	return strconv.AppendInt(dst, e.RetryAfter.Milliseconds(), 10)
 }
 
 // appendNumber writes a field that leads an object, if there is one.

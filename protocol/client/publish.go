@@ -21,8 +21,9 @@ type Message struct {
 	Type        string
 	ContentType string
 	Headers     map[string]string
-	IfMatch     *uint64      // store only behind this offset; 0: only as the first
-	Ack         protocol.Ack // AckNone: to live readers only
+	Producer    *protocol.Producer // numbers the message; nil: it has an id alone
+	IfMatch     *uint64            // store only behind this offset; 0: only as the first
+	Ack         protocol.Ack       // AckNone: to live readers only
 }
 
 // check refuses what no server would take, and fills in the id.
@@ -71,6 +72,11 @@ func (m *Message) header() (http.Header, error) {
 	if m.IfMatch != nil {
 		h.Set("If-Match", strconv.Quote(strconv.FormatUint(*m.IfMatch, 10)))
 	}
+	if p := m.Producer; p != nil {
+		h.Set("Pushd-Producer", p.ID)
+		h.Set("Pushd-Producer-Epoch", strconv.FormatUint(p.Epoch, 10))
+		h.Set("Pushd-Producer-Seq", strconv.FormatUint(p.Seq, 10))
+	}
 	if m.Ack == protocol.AckNone {
 		h.Set("Pushd-Ack", "none")
 	}
@@ -85,7 +91,7 @@ func (m *Message) header() (http.Header, error) {
 
 // PublishAll stores messages in their order, each exactly once, and returns
 // their places; with an error, those of the messages before the one that could
-// not be stored. None may have IfMatch or Ack.
+// not be stored. None may have IfMatch, Producer or Ack.
 //
 // The order stands on two promises of the server: it attempts the events of a
 // request in their order, and behind one that failed no later one of the same
@@ -100,7 +106,7 @@ func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol
 	lines := make([][]byte, len(messages))
 	for i := range messages {
 		m := messages[i]
-		if m.IfMatch != nil || m.Ack != protocol.AckQuorum {
+		if m.IfMatch != nil || m.Producer != nil || m.Ack != protocol.AckQuorum {
 			return nil, errOneByOne
 		}
 		if err := m.check(); err != nil {
@@ -128,7 +134,7 @@ func (c *Client) PublishAll(ctx context.Context, messages []Message) ([]protocol
 }
 
 // errOneByOne refuses what requests of several events can't express.
-var errOneByOne = errors.New("If-Match and Ack none are for Client.Publish, one event at a time")
+var errOneByOne = errors.New("IfMatch, Producer and Ack none are for Client.Publish, one event at a time")
 
 // batchLength is how many of lines one request takes, at least one.
 func batchLength(lines [][]byte) int {

@@ -64,8 +64,8 @@ func (c *Client) Publisher() *Publisher {
 // Publish stores one event and returns its place. It is meant to be called by
 // many goroutines, and tries until ctx or [Options].MaxWait ends.
 func (p *Publisher) Publish(ctx context.Context, m Message) (protocol.PublishResult, error) {
-	if m.IfMatch != nil {
-		return protocol.PublishResult{}, errNoMatch // the command has no such field
+	if m.IfMatch != nil || m.Producer != nil {
+		return protocol.PublishResult{}, errNoMatch // the command has no such fields
 	}
 	if err := m.check(); err != nil {
 		return protocol.PublishResult{}, err
@@ -89,7 +89,7 @@ func (p *Publisher) Publish(ctx context.Context, m Message) (protocol.PublishRes
 	}
 }
 
-var errNoMatch = errors.New("If-Match is for Client.Publish, not for a Publisher")
+var errNoMatch = errors.New("IfMatch and Producer are for Client.Publish, not for a Publisher")
 
 func (p *Publisher) queue(m *Message) (*flight, error) {
 	p.mu.Lock()

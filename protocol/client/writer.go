@@ -45,7 +45,7 @@ func (c *Client) Writer(stored func(protocol.PublishResult)) *Writer {
 // Errors are those of the event itself, which is then left out, or the one that
 // ended the Writer. The message's data must not be changed any more.
 func (w *Writer) Write(ctx context.Context, m Message) error {
-	if m.IfMatch != nil || m.Ack != protocol.AckQuorum {
+	if m.IfMatch != nil || m.Producer != nil || m.Ack != protocol.AckQuorum {
 		return errOneByOne
 	}
 	if err := m.check(); err != nil {
