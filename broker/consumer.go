@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/pushd/pushd/protocol"
@@ -169,7 +170,8 @@ func (p *Partition) applyConsumers(ops []consumerOp) (refused error) {
 // appendConsumers writes the consumers' part of a snapshot. p.mu is held.
 func (p *Partition) appendConsumers(dst []byte) []byte {
 	dst = appendUvarint(dst, uint64(len(p.consumers)))
-	for id, c := range p.consumers {
+	for _, id := range slices.Sorted(maps.Keys(p.consumers)) { // the same bytes at every replica
+		c := p.consumers[id]
 		dst = appendUvarint(appendUvarint(protocol.AppendBytes(dst, id), c.epoch), uint64(c.made))
 		dst = protocol.AppendBytes(dst, c.state)
 	}

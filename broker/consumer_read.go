@@ -23,7 +23,7 @@ func (p *Partition) places(after, upTo uint64, limit int, match func(topic strin
 	if p.closed || reached == after {
 		return nil, nil, after
 	}
-	w := want{after: after, matches: func(t *topic) bool { return match(t.name) }, previous: func(*topic) uint64 { return 0 }}
+	w := want{after: after, matches: func(t *topic) bool { return match(t.name) }, previous: noPrevious}
 	p.walkAll(w, reached, func(s *segment, i int, t *topic) bool {
 		position := s.first + s.position(i)
 		if !t.retains(position) {
@@ -39,13 +39,16 @@ func (p *Partition) places(after, upTo uint64, limit int, match func(topic strin
 	return found, p.lost(w, reached), reached
 }
 
-// missed lists what is no longer retained behind a position.
-func (p *Partition) missed(after uint64, match func(topic string) bool) []lostRange {
+// missed lists what is no longer retained of a topic behind a position, up to
+// another.
+func (p *Partition) missed(topic string, after, upTo uint64) []lostRange {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	w := want{after: after, matches: func(t *topic) bool { return match(t.name) }, previous: func(*topic) uint64 { return 0 }}
-	return p.lost(w, p.position)
+	return p.lost(want{after: after, single: topic, previous: noPrevious}, upTo)
 }
+
+// noPrevious is that of a reader that does not remember what it has had.
+func noPrevious(*topic) uint64 { return 0 }
 
 // followUp is a topic's next retained event behind a position, up to another;
 // 0 if there is none.

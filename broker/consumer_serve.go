@@ -187,10 +187,10 @@ func (b *Broker) ConsumerOf(partition uint16, id string) (Consumer, bool) {
 	return Consumer{id, c.epoch, c.made, state}, err == nil
 }
 
-// Missed lists what is no longer retained of the events behind a position that
-// match.
-func (b *Broker) Missed(partition uint16, after uint64, match func(topic string) bool) []protocol.Gap {
-	return asGaps(b.Partition(partition).missed(after, match))
+// Missed lists what is no longer retained of a topic's events behind a position,
+// up to another.
+func (b *Broker) Missed(partition uint16, topic string, after, upTo uint64) []protocol.Gap {
+	return asGaps(b.Partition(partition).missed(topic, after, upTo))
 }
 
 // SaveProgress replicates the states of consumers in one entry. It returns once

@@ -40,6 +40,7 @@ type Options struct {
 	Own          func(netip.AddrPort) bool // addresses of nodes, where requests never go; nil: none
 	Resolver     *net.Resolver             // nil: the system's
 	TLS          *tls.Config               // nil: the system's roots
+	Transport    http.RoundTripper         // nil: one of our own, behind the guard
 	Now          func() time.Time
 }
 
@@ -52,7 +53,7 @@ type Dispatcher struct {
 	log       *slog.Logger
 	now       func() time.Time
 	guard     guard
-	transport *http.Transport
+	transport http.RoundTripper
 
 	running context.Context
 	stop    context.CancelFunc
@@ -91,11 +92,9 @@ func New(o Options) *Dispatcher {
 		d.now = time.Now
 	}
 	d.guard = guard{private: o.AllowPrivate, own: o.Own}
-	roots := o.TLS
-	if roots == nil {
-		roots = &tls.Config{MinVersion: tls.VersionTLS12}
+	if d.transport = o.Transport; d.transport == nil {
+		d.transport = d.guard.transport(o.Resolver, o.TLS)
 	}
-	d.transport = d.guard.transport(o.Resolver, roots)
 	d.running, d.stop = context.WithCancel(context.Background())
 	d.wg.Go(d.run)
 	return d
@@ -109,7 +108,9 @@ func (d *Dispatcher) Close() {
 	d.mu.Unlock()
 	d.stop()
 	d.wg.Wait()
-	d.transport.CloseIdleConnections()
+	if t, ok := d.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 // spawn runs f, for which Close waits. d.mu is held.

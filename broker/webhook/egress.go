@@ -88,10 +88,13 @@ func (g guard) control(_ context.Context, _, address string, _ syscall.RawConn) 
 // transport makes requests to endpoints: no proxy, since the guard would see
 // nothing but the proxy; no redirects, since it is used without a client; no
 // decompression, since a small answer may unfold without end.
-func (g guard) transport(resolver *net.Resolver, roots *tls.Config) *http.Transport {
+func (g guard) transport(resolver *net.Resolver, secure *tls.Config) *http.Transport {
+	if secure == nil {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second, ControlContext: g.control, Resolver: resolver}
 	return &http.Transport{
-		Proxy: nil, DialContext: dialer.DialContext, TLSHandshakeTimeout: connectTimeout, TLSClientConfig: roots.Clone(),
+		Proxy: nil, DialContext: dialer.DialContext, TLSHandshakeTimeout: connectTimeout, TLSClientConfig: secure.Clone(),
 		MaxIdleConns: 4 * maxPerNode, MaxIdleConnsPerHost: idlePerHost, IdleConnTimeout: idleTimeout,
 		DisableCompression: true, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: maxAnswerHead,
 	}

@@ -171,6 +171,10 @@ func (d *Dispatcher) join(l *lead, e *endpoint, c broker.Consumer) *lane {
 	now := d.now()
 	n := newLane(e, l, c, e.hook.Spec.Ordering == orderingOrdered, now)
 	e.hold = max(e.hold, min(c.State.Hold, now.Add(maxRetryAfter).UnixMilli()))
+	if e.hold > c.State.Hold {
+		n.dirty = true // so that the next leader of this partition knows, too
+		l.changed(0)
+	}
 	if e.failing == 0 && e.lastGood.IsZero() {
 		e.failing = c.State.Failing
 	}
@@ -202,7 +206,6 @@ func (d *Dispatcher) load(l *lead) {
 		n := d.join(l, e, c)
 		if n.tail = n.until == 0; n.tail {
 			l.position = min(l.position, n.scanned)
-			d.missed(n, d.broker.Missed(l.partition, n.scanned, func(topic string) bool { return covers(e.selectors, topic) }))
 		}
 		d.behind(n)
 		d.enqueue(e)

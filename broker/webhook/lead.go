@@ -70,7 +70,7 @@ func (l *lead) feed() {
 	l.d.mu.Lock()
 	m, from := l.matcher, l.position
 	l.d.mu.Unlock()
-	places, _, reached := l.d.broker.Places(l.partition, from, math.MaxUint64, feedPlaces, m.match)
+	places, gaps, reached := l.d.broker.Places(l.partition, from, math.MaxUint64, feedPlaces, m.match)
 	if reached == from {
 		l.d.broker.Await(l.ctx, l.partition, from+1)
 		return
@@ -80,20 +80,44 @@ func (l *lead) feed() {
 	if l.matcher != m {
 		return // lanes have changed: look again with them
 	}
+	fell := map[*lane]uint64{} // lanes that had no room, and what they had looked at before
 	for _, at := range places {
 		for _, n := range m.lanes(at.Topic) {
-			l.give(n, at)
+			l.give(n, at, fell)
+		}
+	}
+	for _, g := range gaps {
+		for _, n := range m.lanes(g.Topic) {
+			l.lost(n, g.Topic, from, reached, fell)
 		}
 	}
 	l.position = reached
 	l.d.pump()
 }
 
-func (l *lead) give(n *lane, at broker.Place) {
+// lost tells a lane of what retention took before the feed came to it: of what
+// lies between its own place and where the feed has brought it.
+func (l *lead) lost(n *lane, topic string, from, reached uint64, fell map[*lane]uint64) {
+	before, has := fell[n]
+	switch {
+	case has:
+		reached = n.scanned
+	case n.tail && !n.ended:
+		before = n.scanned
+	default:
+		return
+	}
+	if after := max(from, before); after < reached {
+		l.d.missed(n, l.d.broker.Missed(l.partition, topic, after, reached))
+	}
+}
+
+func (l *lead) give(n *lane, at broker.Place, fell map[*lane]uint64) {
 	if n.ended || !n.tail || at.Position <= n.scanned {
 		return
 	}
 	if !n.offer(at.Position, at.Topic) {
+		fell[n] = n.scanned
 		n.tail, n.scanned = false, at.Position-1
 		return
 	}

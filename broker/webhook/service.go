@@ -46,12 +46,22 @@ func (d *Dispatcher) Create(ctx context.Context, spec protocol.WebhookSpec) (pro
 	if err := d.begin(ctx, w, broker.ConsumerQuery{ID: w.ID, Epoch: w.Epoch, After: after}); err != nil {
 		return protocol.Webhook{}, err
 	}
-	if err := d.node.Change(ctx, broker.PutWebhook{Webhook: w}); err != nil {
+	if err := d.put(ctx, broker.PutWebhook{Webhook: w}); err != nil {
 		return protocol.Webhook{}, err
 	}
 	answer := describe(w)
 	answer.Secret, answer.PublicKey = s.text, s.public()
 	return answer, nil
+}
+
+// put changes the catalog, and takes it over here without waiting for the next
+// look at it.
+func (d *Dispatcher) put(ctx context.Context, c broker.MetaCommand) error {
+	err := d.node.Change(ctx, c)
+	if err == nil {
+		d.follow()
+	}
+	return err
 }
 
 func newID() string {
@@ -206,7 +216,7 @@ func (d *Dispatcher) change(ctx context.Context, id string, edit func(w *broker.
 		if err := edit(&next); err != nil {
 			return err
 		}
-		err = d.node.Change(ctx, broker.PutWebhook{Webhook: &next})
+		err = d.put(ctx, broker.PutWebhook{Webhook: &next})
 		if protocol.CodeOf(err) != protocol.Conflict {
 			return err
 		}
@@ -262,7 +272,7 @@ func (d *Dispatcher) Delete(ctx context.Context, id string) error {
 	if _, err := d.find(id); err != nil {
 		return err
 	}
-	if err := d.node.Change(ctx, broker.DeleteWebhook{ID: id}); err != nil {
+	if err := d.put(ctx, broker.DeleteWebhook{ID: id}); err != nil {
 		return err
 	}
 	for _, name := range []string{id, id + replaySuffix} {

@@ -1,0 +1,119 @@
+package webhook
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The example of the Standard Webhooks specification's libraries.
+const (
+	vectorSecret    = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	vectorID        = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+	vectorBody      = `{"test": 2432232314}`
+	vectorSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+)
+
+func TestASignatureIsAsTheSpecificationsExampleHasIt(t *testing.T) {
+	s, err := parseSecret(vectorSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(appendSignatures(nil, []secret{s}, vectorID, 1614265330, []byte(vectorBody))); got != vectorSignature {
+		t.Errorf("got %s, want %s", got, vectorSignature)
+	}
+}
+
+func TestEd25519SignaturesVerifyByThePublicKey(t *testing.T) {
+	s := makeSecret(secret{private: ed25519.PrivateKey{}})
+	again, err := parseSecret(s.text)
+	if err != nil || again.public() != s.public() {
+		t.Fatalf("read back: %v", err)
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.public(), "whpk_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, ok := strings.CutPrefix(string(appendSignatures(nil, []secret{s}, "id", 7, []byte("body"))), "v1a,")
+	sig, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || !ok || !ed25519.Verify(key, []byte("id.7.body"), sig) {
+		t.Errorf("signature %q does not verify (%v)", text, err)
+	}
+}
+
+func TestASealedSecretOpensForItsWebhookOnly(t *testing.T) {
+	key := NewKey()
+	sealed, err := seal(key, "wh_1", vectorSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := unseal(key, "wh_1", sealed); err != nil || text != vectorSecret {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if _, err := unseal(key, "wh_2", sealed); err == nil {
+		t.Errorf("opened for another webhook")
+	}
+	if _, err := unseal(NewKey(), "wh_1", sealed); err == nil {
+		t.Errorf("opened with another key")
+	}
+	sealed[len(sealed)-1] ^= 1
+	if _, err := unseal(key, "wh_1", sealed); err == nil {
+		t.Errorf("opened though damaged")
+	}
+}
+
+func TestAnAnswerIsJudgedByItsStatus(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct {
+		status int
+		header http.Header
+		want   verdict
+		after  time.Duration
+	}{
+		{200, nil, delivered, 0},
+		{299, nil, delivered, 0},
+		{301, http.Header{"Location": {"http://127.0.0.1/"}}, failed, 0},
+		{304, nil, failed, 0},
+		{400, nil, failed, 0},
+		{404, nil, failed, 0},
+		{410, nil, gone, 0},
+		{413, nil, malformed, 0},
+		{422, nil, malformed, 0},
+		{429, nil, throttled, 0},
+		{429, http.Header{"Retry-After": {"30"}}, throttled, 30 * time.Second},
+		{503, http.Header{"Retry-After": {"Fri, 02 Jan 2026 03:05:05 GMT"}}, throttled, time.Minute},
+		{503, http.Header{"Retry-After": {"99999999"}}, throttled, 24 * time.Hour},
+		{503, http.Header{"Retry-After": {"soon"}}, failed, 0},
+		{500, http.Header{"Webhook-Delivery": {"disable"}}, gone, 0},
+		{500, http.Header{"Webhook-Delivery": {"abort-message"}}, refusedForGood, 0},
+	} {
+		got := judge(c.status, c.header, now)
+		if got.verdict != c.want || got.retryAfter != c.after {
+			t.Errorf("%d %v: got %v after %v, want %v after %v", c.status, c.header, got.verdict, got.retryAfter, c.want, c.after)
+		}
+	}
+}
+
+func FuzzParseSecret(f *testing.F) {
+	f.Add(vectorSecret)
+	f.Add("whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSecret(text)
+		if err == nil && (s.private == nil && (len(s.shared) < minSecret || len(s.shared) > maxSecret) || s.text != text) {
+			t.Errorf("%q: got %+v", text, s)
+		}
+	})
+}
+
+func FuzzParseRetryAfter(f *testing.F) {
+	f.Add("120")
+	f.Add("Fri, 02 Jan 2026 03:05:05 GMT")
+	f.Fuzz(func(t *testing.T, text string) {
+		if d := parseRetryAfter(text, time.Unix(0, 0)); d < 0 || d > maxRetryAfter {
+			t.Errorf("%q: got %v", text, d)
+		}
+	})
+}
