@@ -57,7 +57,6 @@ type happening struct {
 	id     string
 	was    bool
 	before protocol.Member
-	infoAt int64
 }
 
 // batch is changes to be told, with a number.
@@ -88,14 +87,14 @@ func (a *audience) put(replica uint64, m memberSource, names nodeNames) {
 	p := a.members[at]
 	for i := range p.sources {
 		if s := &p.sources[i]; s.replica == replica {
-			if m.infoAt > s.infoAt {
+			if m.infoAt != s.infoAt {
 				a.happens(m.id, p, names)
 			}
 			s.memberSource = m
 			return
 		}
 	}
-	if m.infoAt > p.infoAt() {
+	if m.infoAt > 0 {
 		a.happens(m.id, p, names)
 	}
 	p.sources = append(p.sources, presentSource{replica, m})
@@ -116,6 +115,9 @@ func (a *audience) drop(replica uint64, id string, names nodeNames) {
 		a.happens(id, p, names)
 		a.members = slices.Delete(a.members, at, at+1)
 		return
+	}
+	if p.sources[i].infoAt > 0 {
+		a.happens(id, p, names)
 	}
 	p.sources = slices.Delete(p.sources, i, i+1)
 }
@@ -184,11 +186,16 @@ func (a *audience) forget(replica uint64, names nodeNames) {
 	}
 }
 
-func (p *present) infoAt() (newest int64) {
+// info is what was said last of the member, wherever: of two words of one time
+// that of the same node at all nodes.
+func (p *present) info() []byte {
+	newest := &p.sources[0]
 	for i := range p.sources {
-		newest = max(newest, p.sources[i].infoAt)
+		if s := &p.sources[i]; s.infoAt > newest.infoAt || s.infoAt == newest.infoAt && s.replica > newest.replica {
+			newest = s
+		}
 	}
-	return newest
+	return newest.info
 }
 
 // nodeNames gives replicas the names of their nodes.
@@ -196,16 +203,13 @@ type nodeNames func(replica uint64) string
 
 // member is the member as clients see it.
 func (p *present) member(names nodeNames) protocol.Member {
-	m := protocol.Member{ID: p.id, Nodes: make([]string, 0, len(p.sources))}
-	since, infoAt := p.sources[0].since, int64(-1)
+	m := protocol.Member{ID: p.id, Info: p.info(), Nodes: make([]string, 0, len(p.sources))}
+	since := p.sources[0].since
 	for i := range p.sources {
 		s := &p.sources[i]
 		m.Connections += s.connections
 		m.Nodes = append(m.Nodes, names(s.replica))
 		since = min(since, s.since)
-		if s.infoAt > infoAt {
-			m.Info, infoAt = s.info, s.infoAt
-		}
 	}
 	slices.Sort(m.Nodes)
 	m.Since = time.Unix(0, since).UTC()

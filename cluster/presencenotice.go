@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -14,7 +15,7 @@ func (a *audience) happens(id string, p *present, names nodeNames) {
 	}
 	h := &happening{id: id, was: p != nil}
 	if p != nil {
-		h.before, h.infoAt = p.member(names), p.infoAt()
+		h.before = p.member(names)
 	}
 	if a.byID == nil {
 		a.byID = map[string]*happening{}
@@ -72,7 +73,7 @@ func (a *audience) change(names nodeNames) *protocol.PresenceChange {
 		switch {
 		case is && !h.was:
 			c.Joined = append(c.Joined, a.members[at].member(names))
-		case is && a.members[at].infoAt() > h.infoAt:
+		case is && !bytes.Equal(a.members[at].info(), h.before.Info):
 			c.Updated = append(c.Updated, a.members[at].member(names))
 		case !is && h.was:
 			h.before.Connections, h.before.Nodes = 0, nil
