@@ -4,7 +4,9 @@ import (
 	"container/heap"
 	"context"
 	"log/slog"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +38,7 @@ type Presence struct {
 	calls   Calls
 	log     *slog.Logger
 	wake    chan struct{} // capacity 1: there is something to do
+	started time.Time
 	stop    context.CancelFunc
 	running context.Context
 	wg      sync.WaitGroup
@@ -55,7 +58,7 @@ type Presence struct {
 // StartPresence begins to gossip about members. A cluster has one at most.
 func StartPresence(o PresenceOptions) *Presence {
 	p := &Presence{
-		cluster: o.Cluster, calls: o.Calls, log: o.Log, wake: make(chan struct{}, 1),
+		cluster: o.Cluster, calls: o.Calls, log: o.Log, wake: make(chan struct{}, 1), started: time.Now(),
 		replicas: map[uint64]*replica{}, roster: roster{}, audiences: map[string]*audience{}, byKey: map[uint64]*audience{},
 		touched: map[*audience]struct{}{}, spread: spread{dirty: map[uint64]tallyItem{}},
 	}
@@ -198,6 +201,26 @@ func (p *Presence) Count(ctx context.Context, topic string) int {
 		return count
 	}
 	return p.List(ctx, topic, "", 0).Count
+}
+
+// Topics lists the topics with members by way of this node, in no order.
+func (p *Presence) Topics() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.roster))
+}
+
+// Settled says whether this node has had time to find the others, and has heard
+// from all that live: who is not there now is nowhere.
+func (p *Presence) Settled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.replicas {
+		if r.down.IsZero() && (r.heard != r.lives || r.tally.fresh != nil) {
+			return false
+		}
+	}
+	return time.Since(p.started) > settleAfter
 }
 
 // connect is called with mu held, as is everything below.

@@ -121,7 +121,9 @@ func decodeTallyPage(b []byte) (p tallyPage, err error) {
 	return p, r.Err()
 }
 
-func appendMembersPulls(dst []byte, pulls []membersPull) []byte {
+// appendMembersPulls writes which run of the node is meant, and the pulls.
+func appendMembersPulls(dst []byte, replica uint64, pulls []membersPull) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, replica)
 	for _, p := range pulls {
 		dst = protocol.AppendBytes(dst, p.topic)
 		dst = binary.AppendUvarint(dst, p.since)
@@ -130,15 +132,17 @@ func appendMembersPulls(dst []byte, pulls []membersPull) []byte {
 	return dst
 }
 
-func decodeMembersPulls(b []byte) (pulls []membersPull, err error) {
-	for r := protocol.NewBinaryReader(b); len(r.Rest()) > 0; {
+func decodeMembersPulls(b []byte) (replica uint64, pulls []membersPull, err error) {
+	r := protocol.NewBinaryReader(b)
+	replica = r.Fixed64()
+	for len(r.Rest()) > 0 {
 		p := membersPull{r.Text(protocol.MaxTopicBytes), r.Uvarint(), r.Uvarint()}
-		if r.Err() != nil || len(pulls) == maxAsked {
-			return nil, errPresence
+		if len(pulls) == maxAsked {
+			return 0, nil, errPresence
 		}
 		pulls = append(pulls, p)
 	}
-	return pulls, nil
+	return replica, pulls, r.Err()
 }
 
 // appendMembersPage writes flags, the head, how far the page goes, and the

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"reflect"
 	"testing"
 )
@@ -27,8 +26,8 @@ func TestPresenceMessagesSurviveTheWire(t *testing.T) {
 		t.Errorf("page: got %+v, %v, want %+v", got, err, page)
 	}
 	pulls := []membersPull{{"room", 300, 0}, {"hall", 0, 12}}
-	if got, err := decodeMembersPulls(appendMembersPulls(nil, pulls)); err != nil || !reflect.DeepEqual(got, pulls) {
-		t.Errorf("pulls: got %+v, %v, want %+v", got, err, pulls)
+	if replica, got, err := decodeMembersPulls(appendMembersPulls(nil, 7, pulls)); err != nil || replica != 7 || !reflect.DeepEqual(got, pulls) {
+		t.Errorf("pulls: got %+v of %d, %v, want %+v of 7", got, replica, err, pulls)
 	}
 	members := []membersPage{
 		{to: 5, head: 300, more: true, items: []memberItem{{memberSource: memberSource{"ann", []byte("{}"), -1, 1 << 60, 2}}, {memberSource: memberSource{id: "bob"}, gone: true}}},
@@ -101,11 +100,11 @@ func FuzzMembersPages(f *testing.F) {
 }
 
 func FuzzPresenceQuestions(f *testing.F) {
-	f.Add(appendMembersPulls(nil, []membersPull{{"room", 1, 2}}))
+	f.Add(appendMembersPulls(nil, 1, []membersPull{{"room", 1, 2}}))
 	f.Add(appendTallyPull(nil, tallyPull{1, 2, true}))
 	f.Add(appendDigest(nil, []head{{1, 2}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if pulls, err := decodeMembersPulls(b); err == nil && !bytes.Equal(appendMembersPulls(nil, pulls), b) && len(appendMembersPulls(nil, pulls)) > len(b) {
+		if replica, pulls, err := decodeMembersPulls(b); err == nil && len(appendMembersPulls(nil, replica, pulls)) > len(b) {
 			t.Errorf("got %+v of %d bytes", pulls, len(b))
 		}
 		_, _ = decodeTallyPull(b)

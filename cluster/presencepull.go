@@ -39,7 +39,7 @@ func (p *Presence) askNodes(now time.Time, s *steps) {
 func (p *Presence) pull(r *replica) {
 	for more := true; more; {
 		p.mu.Lock()
-		q := r.tally.pull(r.id, r.node)
+		q, lives := r.tally.pull(r.id, r.node), r.lives
 		p.mu.Unlock()
 		answer, err := p.call(r.node, MethodPresenceTally, appendTallyPull(nil, q))
 		page, bad := decodeTallyPage(answer)
@@ -54,6 +54,7 @@ func (p *Presence) pull(r *replica) {
 		if !more {
 			r.pulling = false
 			if p.asked(r, err); err == nil {
+				r.heard = lives
 				p.lacks(r, time.Now())
 			}
 		}
@@ -98,7 +99,7 @@ func (p *Presence) ask(r *replica) {
 			return
 		}
 		p.mu.Unlock()
-		answer, err := p.call(r.node, MethodPresenceMembers, appendMembersPulls(nil, pulls))
+		answer, err := p.call(r.node, MethodPresenceMembers, appendMembersPulls(nil, r.id, pulls))
 		pages, bad := decodeMembersPages(answer)
 		if err == nil {
 			err = bad
@@ -174,9 +175,12 @@ func (p *Presence) ServeCall(_ context.Context, _ string, method uint8, req []by
 		page := r.tally.page(q, maxPageItems)
 		return appendTallyPage(nil, &page), nil
 	case MethodPresenceMembers:
-		pulls, err := decodeMembersPulls(req)
+		replica, pulls, err := decodeMembersPulls(req)
 		if err != nil {
 			return nil, &RemoteError{codeBadRequest, err.Error()}
+		}
+		if replica != p.self.id {
+			return nil, &RemoteError{codeBadRequest, "this node was restarted"}
 		}
 		return p.membersPages(pulls), nil
 	}

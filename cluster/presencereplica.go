@@ -16,6 +16,7 @@ type replica struct {
 
 	down    time.Time              // since when the node is held to be dead; zero: it lives
 	lives   uint64                 // how often it was found alive: answers from before its death don't count
+	heard   uint64                 // in which of its lives it has told all that it had to
 	behind  time.Time              // since when something is missing; zero: nothing is
 	pulling bool                   // a goroutine asks for what is missing
 	wanted  map[*audience]struct{} // whose members are to be asked for

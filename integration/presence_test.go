@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"syscall"
@@ -100,6 +101,7 @@ func TestPresenceIsTheSameAtEveryNodeOverEveryDeliverySystem(t *testing.T) {
 }
 
 func TestTheMembersOfAKilledNodeLeaveWithinTenSeconds(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	nodes[0].attend("room", "ann", client.WebSocket)
 	for i := range 20 {
@@ -149,6 +151,7 @@ func nextCount(ctx context.Context, t *testing.T, sub *client.Subscription) int 
 }
 
 func TestTheMembersOfAFrozenNodeComeBackWithIt(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	nodes[0].attend("room", "ann", client.WebSocket)
 	nodes[2].attend("room", "cid", client.SSE)
@@ -165,4 +168,71 @@ func TestTheMembersOfAFrozenNodeComeBackWithIt(t *testing.T) {
 	for _, p := range nodes {
 		p.waitWho("room", "ann@n1", "bob@n2", "cid@n3")
 	}
+}
+
+// recorded is the record of a topic's presence as type:member, in order.
+func (p *process) recorded(topic string) (out []string) {
+	p.t.Helper()
+	for _, e := range p.page("topic=$presence." + topic + "&limit=1000").Events {
+		var v struct {
+			Member struct {
+				ID string `json:"id"`
+			} `json:"member"`
+		}
+		if err := json.Unmarshal(e.Data, &v); err != nil {
+			p.t.Fatalf("%s: %v", e.Data, err)
+		}
+		out = append(out, strings.TrimSuffix(e.Type+":"+v.Member.ID, ":"))
+	}
+	return out
+}
+
+func (p *process) waitRecorded(topic string, want ...string) {
+	p.t.Helper()
+	p.wait(fmt.Sprintf("the record %v of %s", want, topic), func() error {
+		if got := p.recorded(topic); fmt.Sprint(got) != fmt.Sprint(want) {
+			return fmt.Errorf("got %v", got)
+		}
+		return nil
+	})
+}
+
+func TestPresenceIsRecordedOnceOverTheDeathOfItsLeader(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t, 3)
+	nodes[0].put("/v1/policies/log.**", `{"presence":"log"}`)
+	nodes[0].attend("log.room", "ann", client.WebSocket)
+	want := []string{"occupied", "joined:ann"}
+	nodes[1].waitRecorded("log.room", want...)
+	victim := leaderOf(t, nodes, "$presence.log.room")
+	victim.attend("log.room", "bob", client.SSE)
+	want = append(want, "joined:bob")
+	for _, p := range nodes {
+		p.waitRecorded("log.room", want...)
+	}
+	other := nodes[0]
+	if victim == other {
+		other = nodes[1]
+	}
+	other.attend("log.room", "cid", client.SSE)
+	want = append(want, "joined:cid")
+	other.waitRecorded("log.room", want...)
+	victim.kill() // it leads the record, and has members
+	other.waitFor("bob's leave in the record", func() bool { return strings.Contains(fmt.Sprint(other.recorded("log.room")), "left:bob") })
+	seen := map[string]int{}
+	for _, e := range other.recorded("log.room") {
+		if seen[e]++; seen[e] > 1 {
+			t.Errorf("the record has %s twice: %v", e, other.recorded("log.room"))
+		}
+	}
+}
+
+func (p *process) waitFor(what string, ok func() bool) {
+	p.t.Helper()
+	p.wait(what, func() error {
+		if !ok() {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
 }

@@ -26,4 +26,10 @@ const (
 	keyPeriod       = 200 * time.Millisecond // between looks for the key of webhook secrets
 	seenPause       = 2 * time.Millisecond   // between looks for a change in this node's catalog
 	retryPause      = 50 * time.Millisecond  // between looks for the catalog's leader
+
+	recordPeriod = time.Second     // between looks for topics whose presence is to be recorded
+	recordRounds = 10              // of them all are looked at anew
+	recordCheck  = 5 * time.Second // between looks at one topic that nobody joins or leaves
+	recordIdle   = 6               // such looks at an empty topic end its recording
+	recordTopics = 1000            // that one call tells of
 )

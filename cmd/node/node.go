@@ -28,6 +28,7 @@ type Node struct {
 	gossip    *cluster.Cluster
 	link      *cluster.Link
 	presence  *cluster.Presence
+	recorder  *recorder
 	store     *raftstore.Store
 	broker    *broker.Broker
 	meta      *broker.Meta
@@ -85,7 +86,7 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 	if err := n.openStore(); err != nil {
 		return err
 	}
-	n.startPresence()
+	n.startPresence(run)
 	if err := n.openWebhooks(run); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ const (
 	methodDraining                      // the asking node is about to give its leaders away
 	methodWebhooks                      // what another node's webhooks ask of this one's
 	methodWebhookKey                    // the key that seals webhook secrets
+	methodRecord                        // topics whose presence the asked node is to record; JSON
 )
 
 // peers are the other nodes as the broker sees them.

@@ -12,13 +12,18 @@ import (
 type presence struct{ n *Node }
 
 // startPresence lets this node's members be known.
-func (n *Node) startPresence() {
+func (n *Node) startPresence(running context.Context) {
 	n.presence = cluster.StartPresence(cluster.PresenceOptions{Cluster: n.gossip, Calls: n.link, Log: n.log})
+	n.recorder = newRecorder(running, n)
 	for _, method := range []uint8{cluster.MethodPresenceTally, cluster.MethodPresenceMembers} {
 		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
 			return n.presence.ServeCall(ctx, from, method, req)
 		})
 	}
+	n.link.Handle(methodRecord, func(_ context.Context, _ string, req []byte) ([]byte, error) {
+		return nil, toLink(n.recorder.serve(req))
+	})
+	n.wg.Go(n.recorder.run)
 }
 
 func (p presence) Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (edge.Attendance, protocol.PresenceList, error) {
@@ -26,6 +31,9 @@ func (p presence) Join(ctx context.Context, topic, id string, info []byte, tell 
 		return nil, protocol.PresenceList{}, err
 	}
 	a, list := p.n.presence.Join(ctx, topic, id, info, tell)
+	if p.n.records(topic) {
+		p.n.recorder.notice()
+	}
 	return a, list, nil
 }
 
@@ -44,8 +52,12 @@ func (p presence) Count(ctx context.Context, topic string) (int, error) {
 }
 
 func (p presence) allowed(topic string) error {
-	if policy, _ := p.n.meta.Catalog().Policy(topic); policy.Presence == "off" {
+	policy, _ := p.n.meta.Catalog().Policy(topic)
+	switch {
+	case policy.Presence == "off":
 		return protocol.PresenceOff.Errorf("the policy of %s says that presence is off for %s", policy.Pattern, topic)
+	case policy.Presence == "log" && len(recordPrefix+topic) > protocol.MaxTopicBytes:
+		return protocol.BadTopic.Errorf("presence in %s is to be recorded in %s%s, whose name would be too long; use a name of at most %d bytes", topic, recordPrefix, topic, protocol.MaxTopicBytes-len(recordPrefix))
 	}
 	return nil
 }

@@ -1,0 +1,236 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
+)
+
+// Types of the events in a record.
+const (
+	recordJoined   = "joined"
+	recordLeft     = "left"
+	recordOccupied = "occupied" // the first member is about to join
+	recordVacated  = "vacated"  // the last member has left
+)
+
+// entry is the payload of an event in a record.
+type entry struct {
+	Topic  string           `json:"topic"`
+	Member *protocol.Member `json:"member,omitempty"`
+	Count  int              `json:"count"` // behind this event
+}
+
+// record brings one topic's record in line with who is there. Every event names
+// the offset that it follows, so that of two leaders one at most stores it.
+type record struct {
+	n     *Node
+	topic string
+	name  string        // of the record
+	moved chan struct{} // capacity 1: somebody came or went
+
+	// What the record says, up to offset last.
+	last     uint64
+	members  map[string]protocol.Member
+	occupied bool
+}
+
+func newRecord(n *Node, topic string) *record {
+	return &record{n: n, topic: topic, name: recordPrefix + topic, moved: make(chan struct{}, 1)}
+}
+
+// run records until another node leads, nothing is to be recorded any more, or
+// nobody has been there for a while.
+func (r *record) run(ctx context.Context) {
+	_, stop := r.n.presence.Watch(ctx, r.topic, func(*protocol.PresenceChange) {
+		select {
+		case r.moved <- struct{}{}:
+		default: // it looks already
+		}
+	})
+	defer stop()
+	idle := 0
+	for loaded := false; ctx.Err() == nil && idle < recordIdle && r.mine(); {
+		if !r.n.presence.Settled() { // the absent may not be gone, but only unknown yet
+			r.pause(ctx, recordPeriod, nil)
+			continue
+		}
+		err := r.step(ctx, &loaded)
+		if err != nil {
+			loaded = false // somebody else may have stored something
+			r.n.log.Debug("presence was not recorded", "topic", r.topic, "err", err)
+		}
+		idle++
+		if len(r.members) > 0 || err != nil {
+			idle = 0
+		}
+		if err != nil {
+			r.pause(ctx, retryPause, nil)
+		} else {
+			r.pause(ctx, recordCheck, r.moved)
+		}
+	}
+}
+
+func (r *record) mine() bool {
+	leader, _ := r.n.recordLeader(r.topic)
+	return leader == r.n.home.NodeID && r.n.records(r.topic)
+}
+
+// pause waits for somebody to come or go, but not for ever: who is told of
+// nothing must still see that it leads no more.
+func (r *record) pause(ctx context.Context, most time.Duration, moved <-chan struct{}) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-moved:
+	case <-timer.C:
+	}
+}
+
+// step stores what the record lacks.
+func (r *record) step(ctx context.Context, loaded *bool) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	if !*loaded {
+		if err := r.load(ctx); err != nil {
+			return err
+		}
+		*loaded = true
+	}
+	there := r.n.presence.List(ctx, r.topic, "", math.MaxInt32)
+	for {
+		batch := r.lacking(there.Members)
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := r.store(ctx, batch); err != nil {
+			return err
+		}
+	}
+}
+
+// load reads what the record says.
+func (r *record) load(ctx context.Context) error {
+	r.last, r.members, r.occupied = 0, map[string]protocol.Member{}, false
+	info, err := r.n.broker.Topic(ctx, r.name)
+	if errors.Is(err, &protocol.Error{Code: protocol.NoSuchTopic}) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	selector, err := protocol.ParseSelector(r.name)
+	if err != nil {
+		return err
+	}
+	r.last = info.LastOffset
+	sub, err := r.n.broker.Subscribe([]protocol.Selector{selector}, protocol.Start{Kind: protocol.StartEarliest}, broker.SubscribeOptions{})
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	if err := sub.Settle(ctx); err != nil {
+		return err
+	}
+	for {
+		b, err := sub.Pull(protocol.MaxPageEvents)
+		if err != nil {
+			return err
+		}
+		for _, item := range b.Items {
+			if item.Event != nil {
+				r.take(&item.Event.Event)
+			}
+		}
+		if len(b.Items) == 0 && b.UpToDate {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// take takes in an event of the record.
+func (r *record) take(e *protocol.Event) {
+	var v entry
+	if json.Unmarshal(e.Data, &v) != nil {
+		return
+	}
+	r.last = max(r.last, e.Offset)
+	switch e.Type {
+	case recordOccupied:
+		r.occupied = true
+	case recordVacated:
+		r.occupied = false
+	case recordJoined:
+		r.members[v.Member.ID] = *v.Member
+	case recordLeft:
+		delete(r.members, v.Member.ID)
+	}
+}
+
+// lacking is the events that the record lacks, as many as are stored at once.
+func (r *record) lacking(there []protocol.Member) (out []protocol.Publish) {
+	count := len(r.members)
+	add := func(kind string, m *protocol.Member) {
+		if len(out) < protocol.MaxBatchEvents {
+			out = append(out, r.event(kind, m, count, r.last+uint64(len(out))))
+		}
+	}
+	if len(there) > 0 && !r.occupied {
+		add(recordOccupied, nil)
+	}
+	here := make(map[string]struct{}, len(there))
+	for i := range there {
+		m := &there[i]
+		here[m.ID] = struct{}{}
+		if _, known := r.members[m.ID]; !known {
+			count++
+			add(recordJoined, m)
+		}
+	}
+	for id, m := range r.members {
+		if _, still := here[id]; !still {
+			count--
+			m.Connections, m.Nodes = 0, []string{}
+			add(recordLeft, &m)
+		}
+	}
+	if len(there) == 0 && r.occupied {
+		add(recordVacated, nil)
+	}
+	return out
+}
+
+func (r *record) event(kind string, m *protocol.Member, count int, follows uint64) protocol.Publish {
+	data, err := json.Marshal(entry{r.topic, m, count})
+	if err != nil {
+		panic(fmt.Sprintf("node: encoding an entry of %s: %v", r.name, err))
+	}
+	return protocol.Publish{
+		Event:   protocol.Event{Topic: r.name, Type: kind, ContentType: "application/json", Data: data},
+		IfMatch: &follows,
+	}
+}
+
+// store stores events one behind the other, and takes in what is stored.
+func (r *record) store(ctx context.Context, batch []protocol.Publish) error {
+	for i, result := range r.n.broker.PublishBatch(ctx, batch) {
+		if result.Err != nil {
+			return result.Err
+		}
+		e := batch[i].Event
+		e.Offset = result.Offset
+		r.take(&e)
+	}
+	return nil
+}
