@@ -159,9 +159,7 @@ func replayWebhook(hooks Webhooks, w http.ResponseWriter, r *http.Request, id st
 // rotateSecret answers POST …/rotate-secret; the body is empty, or names the
 // secret to take.
 func rotateSecret(hooks Webhooks, w http.ResponseWriter, r *http.Request, id string) error {
-	var q struct {
-		Secret string `json:"secret"`
-	}
+	var q protocol.WebhookSecret
 	if r.ContentLength != 0 {
 		if err := readJSON(w, r, &q, `{"secret":"whsec_…"}, or empty`); err != nil {
 			return err

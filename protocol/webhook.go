@@ -128,6 +128,11 @@ type WebhookTest struct {
 	Body       string `json:"body"` // the beginning of the endpoint's answer
 }
 
+// WebhookSecret is POST /v1/webhooks/{id}/rotate-secret.
+type WebhookSecret struct {
+	Secret string `json:"secret,omitempty"` // "" lets the server choose
+}
+
 // WebhookReplay is POST /v1/webhooks/{id}/replay.
 type WebhookReplay struct {
 	After string `json:"after"` // a start position

@@ -67,7 +67,7 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
 		Action:         func(c *cli.Context) error { return topLevel(c) },
 		Commands: []*cli.Command{
 			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
-			topicsCommand(), presenceCommand(), policiesCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(), checkCommand(),
+			topicsCommand(), presenceCommand(), policiesCommand(), webhooksCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(), checkCommand(),
 			versionCommand(), completionCommand(),
 		},
 	}
@@ -130,7 +130,7 @@ func exitCode(err error) int {
 		return exitUsage // the flag package's own: help on what is not there
 	}
 	switch protocol.CodeOf(err) {
-	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy, protocol.NoSuchNode:
+	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy, protocol.NoSuchNode, protocol.NoSuchWebhook:
 		return exitNotFound
 	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed, protocol.PresenceOff:
 		return exitDenied

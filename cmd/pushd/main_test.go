@@ -27,7 +27,7 @@ func startNode(t *testing.T) string {
 	ready := make(chan string, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	cfg := node.Config{NodeName: "n1", DataDir: t.TempDir(), ClientAddr: any, PeerAddr: any, GossipAddr: any}
+	cfg := node.Config{NodeName: "n1", DataDir: t.TempDir(), ClientAddr: any, PeerAddr: any, GossipAddr: any, WebhookAllowPrivate: true, WebhookAllowHTTP: true}
 	go func() { ended <- node.Run(ctx, cfg, func(n *node.Node) { ready <- n.ClientURL() }) }()
 	t.Cleanup(func() {
 		cancel()

@@ -7,6 +7,8 @@ import (
 )
 
 const (
+	webhookTolerance = 5 * time.Minute // a signature's age, and its clock's error
+
 	defaultServer = "http://127.0.0.1:7340"
 	defaultWait   = 30 * time.Second // Options.MaxWait
 	defaultEvery  = time.Second      // SubscribeOptions.PollEvery
