@@ -116,7 +116,7 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	t := p.topics.find(q.event.Topic)
 	var key idKey
 	if q.named {
-		key = keyOf(q.event.Topic, q.event.ID)
+		key = keyOf(q.event.Topic, q.event.Identity())
 		if seen, ok := p.dedupe.find(key); ok && t != nil && t.exists() && seen.epoch == t.epoch {
 			return stored{offset: seen.offset, epoch: seen.epoch, position: seen.position, time: seen.time, duplicate: true}
 		}

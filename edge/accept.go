@@ -14,6 +14,7 @@ const (
 	formatJSON   format = iota
 	formatNDJSON        // a line per event
 	formatSSE
+	formatCloudEvents // a JSON array of them
 )
 
 // pickFormat reads Accept: the media type that is liked best and known, the
@@ -31,7 +32,7 @@ func pickFormat(accept []string) (format, error) {
 		}
 	}
 	if liked == 0 {
-		return 0, protocol.NotAcceptable.Errorf("none of %s is served here; ask for application/json, application/x-ndjson or text/event-stream", clip(header))
+		return 0, protocol.NotAcceptable.Errorf("none of %s is served here; ask for application/json, application/x-ndjson, application/cloudevents-batch+json or text/event-stream", clip(header))
 	}
 	return best, nil
 }
@@ -58,6 +59,8 @@ func formatOf(media string) (format, bool) {
 		return formatJSON, true
 	case "application/x-ndjson", "application/ndjson":
 		return formatNDJSON, true
+	case "application/cloudevents-batch+json":
+		return formatCloudEvents, true
 	case "text/event-stream":
 		return formatSSE, true
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
@@ -31,7 +30,18 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	results := s.storeBatch(r, items, ack)
+	results := s.storeBatch(r, items, func(item json.RawMessage) (protocol.Publish, error) {
+		if media == cloudStructured || media == cloudBatch {
+			return s.cloudItem(item, "", ack)
+		}
+		return s.parseEnvelope(item, ack)
+	})
+	writeResults(w, results)
+	return nil
+}
+
+// writeResults answers a batch: 207 if something of it was not stored.
+func writeResults(w http.ResponseWriter, results []broker.Result) {
 	status := http.StatusOK
 	answer := append(make([]byte, 0, 256*len(results)+16), `{"results":[`...)
 	for i := range results {
@@ -49,16 +59,15 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	writeBody(w, status, "application/json", append(answer, "]}\n"...))
-	return nil
 }
 
 // storeBatch publishes those that are well formed.
-func (s *Server) storeBatch(r *http.Request, items []json.RawMessage, ack protocol.Ack) []broker.Result {
+func (s *Server) storeBatch(r *http.Request, items []json.RawMessage, parse func(json.RawMessage) (protocol.Publish, error)) []broker.Result {
 	results := make([]broker.Result, len(items))
 	list := make([]protocol.Publish, 0, len(items))
 	at := make([]int, 0, len(items)) // where the result of each in list goes
 	for i, item := range items {
-		p, err := s.parseEnvelope(item, ack)
+		p, err := parse(item)
 		if err != nil {
 			results[i].Err = err
 			continue
@@ -87,13 +96,12 @@ func (s *Server) parseEnvelope(item json.RawMessage, ack protocol.Ack) (p protoc
 
 // batchMedia is the media type of a batch; "" if the client left it open.
 func batchMedia(contentType string) (string, error) {
-	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
-	media = strings.TrimSpace(media)
+	media := mediaOf(contentType)
 	switch media {
-	case "", "application/x-ndjson", "application/ndjson", "application/json":
+	case "", "application/x-ndjson", "application/ndjson", "application/json", cloudStructured, cloudBatch:
 		return media, nil
 	}
-	return "", protocol.BadMediaType.Errorf("a batch is application/x-ndjson (an envelope a line) or application/json (an array of envelopes), not %s", clip(contentType))
+	return "", protocol.BadMediaType.Errorf("a batch is application/x-ndjson (an envelope a line), application/json (an array of envelopes) or %s, not %s", cloudBatch, clip(contentType))
 }
 
 // splitBatch cuts a batch into its events. JSON is an array; without a media
@@ -101,9 +109,12 @@ func batchMedia(contentType string) (string, error) {
 func splitBatch(body []byte, media string) ([]json.RawMessage, error) {
 	body = bytes.TrimSpace(body)
 	var items []json.RawMessage
-	if media == "application/json" || media == "" && bytes.HasPrefix(body, []byte("[")) {
+	if media == cloudStructured {
+		return []json.RawMessage{body}, nil
+	}
+	if media == "application/json" || media == cloudBatch || media == "" && bytes.HasPrefix(body, []byte("[")) {
 		if err := json.Unmarshal(body, &items); err != nil {
-			return nil, protocol.BadJSON.Errorf("the body is not a JSON array of envelopes: %v; nothing was stored", err)
+			return nil, protocol.BadJSON.Errorf("the body is not a JSON array of events: %v; nothing was stored", err)
 		}
 	} else {
 		for line := range bytes.Lines(body) {

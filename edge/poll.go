@@ -44,15 +44,23 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 	}
 	body := takeBuffer()
 	defer body.put()
-	if f == formatNDJSON {
-		h.Set("Pushd-Up-To-Date", boolText(batch.UpToDate))
-		body.b = appendLines(body.b, batch.Items)
-		writeBody(w, http.StatusOK, "application/x-ndjson", body.b)
-		return nil
-	}
-	body.b = appendPage(body.b, &batch)
-	writeBody(w, http.StatusOK, "application/json", body.b)
+	var contentType string
+	contentType, body.b = appendPoll(h, body.b, f, &batch)
+	writeBody(w, http.StatusOK, contentType, body.b)
 	return nil
+}
+
+// appendPoll writes a page in a format. What that has no place for stands in a
+// header.
+func appendPoll(h http.Header, dst []byte, f format, b *broker.Batch) (contentType string, _ []byte) {
+	if f == formatJSON {
+		return "application/json", appendPage(dst, b)
+	}
+	h.Set("Pushd-Up-To-Date", boolText(b.UpToDate))
+	if f == formatCloudEvents {
+		return cloudBatch, appendCloudEvents(dst, b.Items)
+	}
+	return "application/x-ndjson", appendLines(dst, b.Items)
 }
 
 // pollBatch pulls what there is, or what comes first within the wait. A drain

@@ -166,7 +166,7 @@ func TestNDJSONGivesAnEnvelopeALine(t *testing.T) {
 
 func TestAnUnknownFormatIsRefused(t *testing.T) {
 	s := newSite(t)
-	s.get("/v1/events?topic=a", "Accept", "application/cloudevents-batch+json").wantProblem(protocol.NotAcceptable)
+	s.get("/v1/events?topic=a", "Accept", "application/xml").wantProblem(protocol.NotAcceptable)
 	s.get("/v1/events?topic=a", "Accept", "text/html,*/*;q=0.8").want(200)
 	s.get("/v1/events?topic=a", "Accept", "application/json;q=0").wantProblem(protocol.NotAcceptable)
 }

@@ -21,14 +21,11 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if err := protocol.CheckTopic(topic); err != nil {
 		return err
 	}
-	p, err := s.parsePublish(r, topic)
+	if mediaOf(r.Header.Get("Content-Type")) == cloudBatch {
+		return s.publishCloudBatch(w, r, topic)
+	}
+	p, err := s.readPublish(w, r, topic)
 	if err != nil {
-		return err
-	}
-	if p.Event.Data, err = readBody(w, r, s.options.MaxEventBytes); err != nil {
-		return err
-	}
-	if err := p.Event.Check(s.options.MaxEventBytes); err != nil {
 		return err
 	}
 	done, err := s.options.Broker.Publish(r.Context(), &p)
@@ -50,6 +47,28 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// readPublish reads the request: a payload, or a CloudEvent around one.
+func (s *Server) readPublish(w http.ResponseWriter, r *http.Request, topic string) (p protocol.Publish, err error) {
+	if p, err = s.parsePublish(r, topic); err != nil {
+		return p, err
+	}
+	limit, structured := s.options.MaxEventBytes, mediaOf(r.Header.Get("Content-Type")) == cloudStructured
+	if structured {
+		limit = limit*4/3 + maxCommandBytes
+	}
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return p, err
+	}
+	if structured {
+		read, err := s.cloudItem(body, topic, p.Ack)
+		read.IfMatch = p.IfMatch
+		return read, err
+	}
+	p.Event.Data = body
+	return p, p.Event.Check(s.options.MaxEventBytes)
+}
+
 // parsePublish takes everything but the payload from the request.
 func (s *Server) parsePublish(r *http.Request, topic string) (p protocol.Publish, err error) {
 	h := r.Header
@@ -57,7 +76,11 @@ func (s *Server) parsePublish(r *http.Request, topic string) (p protocol.Publish
 		return p, err
 	}
 	p.Event = protocol.Event{Topic: topic, Type: h.Get("Pushd-Event-Type"), ContentType: h.Get("Content-Type"), Headers: keptHeaders(h)}
-	if p.Event.ID, err = eventID(h); err != nil {
+	if isCloudBinary(h) {
+		if p.Event, err = cloudBinary(h, topic); err != nil {
+			return p, err
+		}
+	} else if p.Event.ID, err = eventID(h); err != nil {
 		return p, err
 	}
 	if p.Ack, err = parseAck(h.Get("Pushd-Ack")); err != nil {
@@ -80,9 +103,9 @@ func (s *Server) parsePublish(r *http.Request, topic string) (p protocol.Publish
 // refuseEncodings refuses what would otherwise be stored as something that the
 // publisher did not mean.
 func refuseEncodings(h http.Header) error {
-	media, _, _ := strings.Cut(strings.ToLower(h.Get("Content-Type")), ";")
-	if media = strings.TrimSpace(media); strings.HasPrefix(media, "application/cloudevents") || h.Get("Ce-Specversion") != "" {
-		return protocol.BadMediaType.Errorf("CloudEvents are not taken yet; send the payload as the body, with Pushd-Event-Id and Pushd-Event-Type")
+	media := mediaOf(h.Get("Content-Type"))
+	if strings.HasPrefix(media, "application/cloudevents") && media != cloudStructured && media != cloudBatch {
+		return protocol.BadMediaType.Errorf("CloudEvents come as %s, %s, or in ce- headers; not as %s", cloudStructured, cloudBatch, clip(media))
 	}
 	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return protocol.BadMediaType.Errorf("Content-Encoding %s is not taken; send the payload as it is", clip(enc))

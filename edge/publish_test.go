@@ -68,7 +68,9 @@ func TestBadPublishesAreRefused(t *testing.T) {
 		{"a", "x", protocol.BadEventType, []string{"Pushd-Event-Type", "pushd.gap"}},
 		{"a", "x", protocol.BadRequest, []string{"Pushd-Ack", "maybe"}},
 		{"a", "{", protocol.BadJSON, []string{"Content-Type", "application/json"}},
-		{"a", "{}", protocol.BadMediaType, []string{"Content-Type", "application/cloudevents+json"}},
+		{"a", "{}", protocol.BadMediaType, []string{"Content-Type", "application/cloudevents+avro"}},
+		{"a", "{}", protocol.BadRequest, []string{"Content-Type", "application/cloudevents+json"}},
+		{"a", "{}", protocol.BadRequest, []string{"Ce-Specversion", "1.0", "Ce-Id", "1"}},
 		{"a", "x", protocol.BadMediaType, []string{"Content-Encoding", "gzip"}},
 		{"a", strings.Repeat("x", 64<<10+1), protocol.PayloadTooLarge, nil},
 	} {

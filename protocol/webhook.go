@@ -1,9 +1,6 @@
 package protocol
 
-import (
-	"strconv"
-	"time"
-)
+import "time"
 
 // States of a [Webhook].
 const (
@@ -136,32 +133,4 @@ type WebhookSecret struct {
 // WebhookReplay is POST /v1/webhooks/{id}/replay.
 type WebhookReplay struct {
 	After string `json:"after"` // a start position
-}
-
-// AppendCloudEvent writes the event as a CloudEvent 1.0 in the JSON event
-// format: its topic is the subject, and offset and epoch are extensions.
-func AppendCloudEvent(dst []byte, e *Event) []byte {
-	dst = append(dst, `{"specversion":"1.0","id":`...)
-	dst = AppendString(dst, e.ID)
-	dst = append(dst, `,"source":"pushd/`...)
-	dst = append(dst, e.Topic...) // of no character that would need escaping
-	dst = append(dst, `","type":`...)
-	if e.Type != "" {
-		dst = AppendString(dst, e.Type)
-	} else {
-		dst = append(dst, `"pushd.event"`...)
-	}
-	dst = append(dst, `,"time":"`...)
-	dst = AppendTime(dst, e.Time)
-	dst = append(dst, `","subject":`...)
-	dst = AppendString(dst, e.Topic)
-	dst = append(dst, `,"pushdoffset":"`...)
-	dst = strconv.AppendUint(dst, e.Offset, 10)
-	dst = append(dst, `","pushdepoch":"`...)
-	dst = append(strconv.AppendUint(dst, e.Epoch, 10), '"')
-	if e.ContentType != "" {
-		dst = append(dst, `,"datacontenttype":`...)
-		dst = AppendString(dst, e.ContentType)
-	}
-	return append(AppendData(dst, e), '}')
 }
