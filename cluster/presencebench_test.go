@@ -1,10 +1,237 @@
 package cluster
 
-import "runtime"
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/pushd/pushd/protocol"
+)
 
 func heapNow() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+func cpuNow() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// countedTransport counts the bytes that a node gossips.
+type countedTransport struct {
+	memberlist.NodeAwareTransport
+	bytes *atomic.Int64
+}
+
+func (c countedTransport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	c.bytes.Add(int64(len(b)))
+	return c.NodeAwareTransport.WriteToAddress(b, a)
+}
+
+func (c countedTransport) WriteTo(b []byte, a string) (time.Time, error) {
+	c.bytes.Add(int64(len(b)))
+	return c.NodeAwareTransport.WriteTo(b, a)
+}
+
+// countedCalls counts the bytes of questions and answers.
+type countedCalls struct {
+	*Link
+	bytes *atomic.Int64
+}
+
+func (c countedCalls) Call(ctx context.Context, node string, method uint8, req []byte) ([]byte, error) {
+	answer, err := c.Link.Call(ctx, node, method, req)
+	c.bytes.Add(int64(len(req) + len(answer) + 2*callHead))
+	return answer, err
+}
+
+// fleet is nodes with presence on loopback, in one process.
+type fleet struct {
+	nodes []*Presence
+	bytes atomic.Int64
+}
+
+func newFleet(b *testing.B, n int) *fleet {
+	b.Helper()
+	f := &fleet{}
+	for i := range n {
+		f.start(b, i)
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		full := 0
+		for _, p := range f.nodes {
+			if countState(p.cluster, StateAlive) == n {
+				full++
+			}
+		}
+		if full == n {
+			return f
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%d of %d nodes see all", full, n)
+		}
+		runtime.Gosched()
+	}
+}
+
+func (f *fleet) start(b *testing.B, i int) {
+	b.Helper()
+	gossip, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{"127.0.0.1"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	o := Options{
+		ID: nodeID(i), Name: fmt.Sprint("n", i), ClusterID: "c", Started: time.Now(),
+		PeerAddr: l.Addr().String(), Transport: countedTransport{gossip, &f.bytes},
+	}
+	if len(f.nodes) > 0 {
+		o.Seeds = []string{f.nodes[0].cluster.Self().GossipAddr}
+	}
+	c, err := Start(b.Context(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	link := NewLink(LinkOptions{Self: o.ID, ClusterID: c.ClusterID, Listener: l, Resolve: func(id string) (string, bool) {
+		n, ok := c.Node(id)
+		return n.PeerAddr, ok
+	}})
+	p := StartPresence(PresenceOptions{Cluster: c, Calls: countedCalls{link, &f.bytes}})
+	for _, m := range []uint8{MethodPresenceTally, MethodPresenceMembers} {
+		link.Handle(m, func(ctx context.Context, from string, req []byte) ([]byte, error) {
+			return p.ServeCall(ctx, from, m, req)
+		})
+	}
+	f.nodes = append(f.nodes, p)
+	b.Cleanup(func() {
+		p.Close()
+		_ = link.Close()
+		_ = c.Close()
+	})
+}
+
+// latencies are how long after a member joined the watchers at other nodes were
+// told.
+type latencies struct {
+	mu   sync.Mutex // guards list
+	list []time.Duration
+}
+
+func (l *latencies) tell(c *protocol.PresenceChange) {
+	now := time.Now().UnixNano()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range c.Joined {
+		if at, err := strconv.ParseInt(m.ID, 10, 64); err == nil {
+			l.list = append(l.list, time.Duration(now-at))
+		}
+	}
+}
+
+// BenchmarkPresenceSpreads changes topics at random at all nodes, so often in
+// all, and measures when watchers at all other nodes hear of members that join
+// topics of their own. b.N is ignored: it takes as long as -benchtime.
+func BenchmarkPresenceSpreads(b *testing.B) {
+	for _, c := range []struct{ nodes, rate int }{{20, 10}, {20, 1000}, {20, 16000}, {50, 1000}} {
+		b.Run(fmt.Sprintf("nodes=%d/changes=%d", c.nodes, c.rate), func(b *testing.B) {
+			if b.N > 1 {
+				b.Skip("one round is enough")
+			}
+			measureSpread(b, newFleet(b, c.nodes), c.rate)
+		})
+	}
+}
+
+func measureSpread(b *testing.B, f *fleet, rate int) {
+	const probes, lasts = 20, 10 * time.Second
+	var l latencies
+	for i := range probes {
+		for k, p := range f.nodes {
+			if k != i%len(f.nodes) {
+				p.Join(b.Context(), fmt.Sprint("probe.", i), "", nil, l.tell)
+			}
+		}
+	}
+	f.bytes.Store(0)
+	cpu, began := cpuNow(), time.Now()
+	changes := f.churn(b, rate, lasts, func(n int) {
+		i := n % probes
+		p := f.nodes[i%len(f.nodes)]
+		a, _ := p.Join(b.Context(), fmt.Sprint("probe.", i), strconv.FormatInt(time.Now().UnixNano(), 10), nil, nil)
+		a.Leave(2 * time.Second)
+	})
+	took := time.Since(began)
+	used := cpuNow() - cpu
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slices.Sort(l.list)
+	n := len(l.list)
+	if n == 0 {
+		b.Fatal("nobody was told of anything")
+	}
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	b.ReportMetric(ms(l.list[n/2]), "p50-ms")
+	b.ReportMetric(ms(l.list[n*99/100]), "p99-ms")
+	b.ReportMetric(ms(l.list[n-1]), "max-ms")
+	b.ReportMetric(float64(f.bytes.Load())/1000/took.Seconds()/float64(len(f.nodes)), "kB/s/node")
+	b.ReportMetric(float64(used.Microseconds())/float64(changes), "cpu-µs/change")
+	b.ReportMetric(100*used.Seconds()/took.Seconds()/float64(len(f.nodes)), "%core/node")
+	b.ReportMetric(float64(changes)/took.Seconds(), "changes/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// churn joins and leaves at random, and calls probe 20 times a second.
+func (f *fleet) churn(b *testing.B, rate int, lasts time.Duration, probe func(n int)) (changes int) {
+	seats := make([][]*Attendance, len(f.nodes))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	began, probed := time.Now(), 0
+	for now := began; now.Sub(began) < lasts; now = <-tick.C {
+		for ; float64(changes) < now.Sub(began).Seconds()*float64(rate); changes++ {
+			k := rand.IntN(len(f.nodes))
+			if n := len(seats[k]); n > 0 && (n > 5000 || rand.IntN(2) == 0) {
+				at := rand.IntN(n)
+				seats[k][at].Leave(0)
+				seats[k][at] = seats[k][n-1]
+				seats[k] = seats[k][:n-1]
+				continue
+			}
+			a, _ := f.nodes[k].Join(b.Context(), fmt.Sprint("topic.", rand.IntN(100_000)), fmt.Sprint("m", changes), nil, nil)
+			seats[k] = append(seats[k], a)
+		}
+		if n := int(now.Sub(began) / (50 * time.Millisecond)); n > probed {
+			probed = n
+			probe(n)
+		}
+	}
+	return changes
+}
+
+// BenchmarkPresenceJoin is a member that joins a topic and leaves it, at one
+// node.
+func BenchmarkPresenceJoin(b *testing.B) {
+	f := newFleet(b, 1)
+	b.ReportAllocs()
+	for i := range b.N {
+		a, _ := f.nodes[0].Join(b.Context(), "room", "m"+strconv.Itoa(i&1023), nil, nil)
+		a.Leave(0)
+	}
 }

@@ -12,6 +12,7 @@ type replica struct {
 	id    uint64
 	node  string // its id
 	name  string
+	addr  string // where it gossips
 	tally *tally
 
 	down    time.Time              // since when the node is held to be dead; zero: it lives
@@ -59,6 +60,9 @@ func (p *Presence) follow(now time.Time) {
 		id := replicaID(n)
 		seen[id] = struct{}{}
 		r := p.replicas[id]
+		if r != nil {
+			r.addr = n.GossipAddr
+		}
 		switch {
 		case n.State.Alive() && (r == nil || !r.down.IsZero()):
 			p.up(n, id, now)
@@ -84,7 +88,7 @@ func (p *Presence) up(n *Node, id uint64, now time.Time) {
 		if len(p.replicas) >= maxReplicas {
 			return
 		}
-		r = &replica{id: id, node: n.ID, tally: newTally(), wanted: map[*audience]struct{}{}}
+		r = &replica{id: id, node: n.ID, addr: n.GossipAddr, tally: newTally(), wanted: map[*audience]struct{}{}}
 		p.replicas[id] = r
 	}
 	r.name, r.down, r.lives = n.Name, time.Time{}, r.lives+1

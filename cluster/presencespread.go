@@ -30,7 +30,7 @@ func (p *Presence) run() {
 		p.mu.Lock()
 		s := p.step(time.Now())
 		p.mu.Unlock()
-		p.send(s.packets)
+		p.send(s.packets, s.to)
 		for _, n := range s.notices {
 			for _, w := range n.watchers {
 				w.tell(n.change)
@@ -51,6 +51,7 @@ func (p *Presence) run() {
 // steps is what a step found to do outside the lock.
 type steps struct {
 	packets [][]byte
+	to      []memberlist.Address
 	notices []notice
 	pause   time.Duration // until the next step at the latest
 }
@@ -62,6 +63,9 @@ func (p *Presence) step(now time.Time) (s steps) {
 	p.tellWatchers(now, &s)
 	p.tellNodes(now, &s)
 	p.askNodes(now, &s)
+	if len(s.packets) > 0 {
+		s.to = p.others()
+	}
 	if now.Sub(p.spread.sweep) >= sweepEvery {
 		p.spread.sweep = now
 		p.sweep(now)
@@ -153,22 +157,27 @@ func (p *Presence) deltas() (packets [][]byte) {
 	return packets
 }
 
-// send gives packets to every member. Some may be lost.
-func (p *Presence) send(packets [][]byte) {
-	if len(packets) == 0 {
-		return
-	}
-	for _, n := range p.cluster.list.Members() {
-		if n.Name == p.self.node || n.State != memberlist.StateAlive {
-			continue
-		}
+// send gives packets to nodes. Some may be lost.
+func (p *Presence) send(packets [][]byte, to []memberlist.Address) {
+	for _, a := range to {
 		for _, b := range packets {
-			if err := p.cluster.list.SendBestEffort(n, b); err != nil {
-				p.log.Debug("presence was not sent", "node", n.Name, "err", err)
+			if err := p.cluster.list.SendToAddress(a, b); err != nil {
+				p.log.Debug("presence was not sent", "node", a.Name, "err", err)
 				break
 			}
 		}
 	}
+}
+
+// others are the nodes that live. memberlist's own list is not for reading: it
+// changes under the reader.
+func (p *Presence) others() (to []memberlist.Address) {
+	for _, r := range p.replicas {
+		if r.down.IsZero() {
+			to = append(to, memberlist.Address{Addr: r.addr, Name: r.node})
+		}
+	}
+	return to
 }
 
 // sweep forgets what nobody needs any more.

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,12 @@ func newHall() *hall {
 	return &hall{log: make(chan string, 100), tells: map[string]func(*protocol.PresenceChange){}}
 }
 
+func (h *hall) seat(list ...protocol.Member) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = list
+}
+
 func (h *hall) Join(_ context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (Attendance, protocol.PresenceList, error) {
 	if topic == "off" {
 		return nil, protocol.PresenceList{}, protocol.PresenceOff.Errorf("presence is off here")
@@ -38,7 +45,7 @@ func (h *hall) Join(_ context.Context, topic, id string, info []byte, tell func(
 		h.tells[topic] = tell
 	}
 	h.log <- fmt.Sprintf("join %s %s%s", topic, id, info)
-	return seat{h, topic, id}, protocol.PresenceList{Topic: topic, Count: len(h.list), Members: h.list}, nil
+	return seat{h, topic, id}, protocol.PresenceList{Topic: topic, Count: len(h.list), Members: slices.Clone(h.list)}, nil
 }
 
 func (h *hall) List(_ context.Context, topic, _ string, limit int) (protocol.PresenceList, error) {
@@ -167,7 +174,7 @@ func TestWhoWatchesIsNoMember(t *testing.T) {
 
 func TestAReaderTooSlowForPresenceGetsTheListAnew(t *testing.T) {
 	h := newHall()
-	h.list = []protocol.Member{{ID: "ann"}}
+	h.seat(protocol.Member{ID: "ann"})
 	a := &attendance{presence: h, wake: func() {}}
 	for range maxPresenceQueue + 10 {
 		a.tell(joined("bob"))
@@ -181,7 +188,7 @@ func TestAReaderTooSlowForPresenceGetsTheListAnew(t *testing.T) {
 
 func TestPresenceIsListedAndCounted(t *testing.T) {
 	s, h := newHallSite(t)
-	h.list = []protocol.Member{{ID: "ann", Connections: 2, Nodes: []string{"n1", "n2"}}, {ID: "bob"}}
+	h.seat(protocol.Member{ID: "ann", Connections: 2, Nodes: []string{"n1", "n2"}}, protocol.Member{ID: "bob"})
 	var l protocol.PresenceList
 	s.get("/v1/topics/room/presence").want(200).wantHeader("Cache-Control", "no-store").into(&l)
 	if l.Topic != "room" || l.Count != 2 || len(l.Members) != 2 || l.Members[0].Connections != 2 {
