@@ -50,6 +50,8 @@ const (
 	defaultElectionTimeout  = 400 * time.Millisecond
 	defaultCommitTimeout    = 500 * time.Millisecond
 
+	heartbeatLinger = 8 // of the heartbeat time-out: a heartbeat waits at most so long for those of other groups
+
 	noticeLinger  = time.Millisecond       // commit notices of all groups collected at most so long
 	markerIdle    = time.Second            // an idle log gets a frame that shows its last one was synced
 	stallAfter    = 2 * time.Second        // a sync that takes longer counts as a hung disk

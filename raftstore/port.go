@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -83,7 +84,7 @@ func (p *port) back(f peerFrame) route { return route{p.group, p.self, f.from} }
 
 // who asks a node for the id of its replica.
 func (p *port) who(ctx context.Context, node string) (string, error) {
-	f, err := p.mux.link(node, purposeControl).roundTrip(ctx, p.mux.silence, func(dst []byte, request uint64) []byte {
+	f, err := p.mux.link(node, purposeControl).roundTrip(ctx, p.mux.silence, 0, func(dst []byte, request uint64) []byte {
 		return appendNumbers(dst, frameWho, route{p.group, p.self, 0}, request, 0)
 	})
 	if replaced, ok := errors.AsType[*replacedError](err); ok {
@@ -114,12 +115,12 @@ func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.App
 	if err := p.mux.wal.healthy(); err != nil {
 		return err
 	}
-	way, timeout := purposeData, appendTimeout
+	way, timeout, within := purposeData, appendTimeout, time.Duration(0)
 	if len(q.Entries) == 0 && q.PrevLogEntry == 0 {
-		way, timeout = purposeControl, p.mux.silence
+		way, timeout, within = purposeControl, p.mux.silence, p.mux.linger
 	}
 	node, to := p.to(string(id))
-	f, err := p.mux.link(node, way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
+	f, err := p.mux.link(node, way).roundTrip(p.ctx, timeout, within, func(dst []byte, request uint64) []byte {
 		return p.appendAppend(dst, to, request, string(id), q)
 	})
 	if err != nil {
@@ -161,7 +162,7 @@ func (p *port) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, _ *raft.Timeou
 
 func (p *port) small(id raft.ServerID, response any, build func([]byte, route, uint64) []byte) error {
 	node, to := p.to(string(id))
-	f, err := p.mux.link(node, purposeControl).roundTrip(p.ctx, p.mux.silence, func(dst []byte, request uint64) []byte {
+	f, err := p.mux.link(node, purposeControl).roundTrip(p.ctx, p.mux.silence, 0, func(dst []byte, request uint64) []byte {
 		return build(dst, to, request)
 	})
 	if err != nil {

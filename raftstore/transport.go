@@ -19,6 +19,7 @@ type mux struct {
 	wal      *wal
 	log      *slog.Logger
 	silence  time.Duration // a heartbeat without answer for so long has failed
+	linger   time.Duration // a heartbeat waits at most so long for those of other groups
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -39,7 +40,7 @@ type linkKey struct {
 
 func newMux(o Options, w *wal) *mux {
 	m := &mux{
-		node: o.NodeID, listener: o.Listener, dialPeer: o.Dial, wal: w, log: o.Log, silence: 2 * o.HeartbeatTimeout,
+		node: o.NodeID, listener: o.Listener, dialPeer: o.Dial, wal: w, log: o.Log, silence: 2 * o.HeartbeatTimeout, linger: o.HeartbeatTimeout / heartbeatLinger,
 		ports: map[uint16]*port{}, links: map[linkKey]*link{}, boxes: map[*outbox]struct{}{}, probing: map[string]bool{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
