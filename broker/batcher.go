@@ -20,20 +20,17 @@ type batcher struct {
 
 // submission is what one node brings at a time.
 type submission struct {
-	proposals []*proposal
-	size      int           // about what they take in the log
+	events    int
+	proposals []byte        // encoded
 	done      chan struct{} // closed once results or err is there
 	results   []stored
 	err       error
 }
 
-// submit stores proposals and returns what became of each. ctx bounds the
-// waiting only.
-func (b *batcher) submit(ctx context.Context, proposals []*proposal) ([]stored, error) {
-	s := &submission{proposals: proposals, done: make(chan struct{})}
-	for _, p := range proposals {
-		s.size += proposalSize(p)
-	}
+// submit stores n encoded proposals and returns what became of each. ctx bounds
+// the waiting only; proposals must not change.
+func (b *batcher) submit(ctx context.Context, n int, proposals []byte) ([]stored, error) {
+	s := &submission{events: n, proposals: proposals, done: make(chan struct{})}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, s)
 	if !b.busy {
@@ -64,8 +61,8 @@ func (b *batcher) take() []*submission {
 	defer b.mu.Unlock()
 	n, events, size := 0, 0, 0
 	for ; n < len(b.waiting); n++ {
-		events += len(b.waiting[n].proposals)
-		size += b.waiting[n].size
+		events += b.waiting[n].events
+		size += len(b.waiting[n].proposals)
 		if n > 0 && (events > maxBatchEvents || size > maxBatchBytes) {
 			break
 		}
@@ -82,14 +79,12 @@ func (b *batcher) take() []*submission {
 func (b *batcher) propose(batch []*submission) {
 	events, size := 0, 32
 	for _, s := range batch {
-		events += len(s.proposals)
-		size += s.size
+		events += s.events
+		size += len(s.proposals)
 	}
 	entry := appendPublishHead(make([]byte, 0, size), b.broker.now().UnixNano(), events)
 	for _, s := range batch {
-		for _, p := range s.proposals {
-			entry = appendProposal(entry, p)
-		}
+		entry = append(entry, s.proposals...)
 	}
 	ctx, cancel := context.WithTimeout(b.broker.running, publishTimeout)
 	defer cancel()
@@ -100,7 +95,7 @@ func (b *batcher) propose(batch []*submission) {
 	}
 	for _, s := range batch {
 		if s.err = err; err == nil {
-			s.results, results = results[:len(s.proposals):len(s.proposals)], results[len(s.proposals):]
+			s.results, results = results[:s.events:s.events], results[s.events:]
 		}
 	}
 }

@@ -140,12 +140,14 @@ func (b *Broker) Close() error {
 
 // spawn runs f, for which Close waits; not at all behind Close, when nobody waits
 // for what f would do.
-func (b *Broker) spawn(f func()) {
+func (b *Broker) spawn(f func()) bool {
 	b.gate.Lock()
 	defer b.gate.Unlock()
-	if b.running.Err() == nil {
-		b.wg.Go(f)
+	if b.running.Err() != nil {
+		return false
 	}
+	b.wg.Go(f)
+	return true
 }
 
 // SetCatalog tells the broker what the meta group has decided.

@@ -62,6 +62,12 @@ func FuzzDecode(f *testing.F) {
 	f.Add(appendRemoteFound(nil, remoteFound{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = decodeCommand(b)
+		read, skipped := protocol.NewBinaryReader(b), protocol.NewBinaryReader(b)
+		readProposal(read)
+		skipProposal(skipped)
+		if (read.Err() == nil) != (skipped.Err() == nil) || len(read.Rest()) != len(skipped.Rest()) {
+			t.Errorf("proposal %x is read and skipped differently: %v and %v", b, read.Err(), skipped.Err())
+		}
 		if r, n, err := decodeRecord(b); err == nil && !bytes.Equal(appendRecord(nil, r.Position, &r.Event), b[:n]) {
 			t.Errorf("record %x is read as %+v, which is written otherwise", b[:n], r.Event)
 		}

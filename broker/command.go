@@ -75,6 +75,20 @@ func readProposal(r *protocol.BinaryReader) (p proposal) {
 	return p
 }
 
+// skipProposal passes over a proposal that readProposal would read.
+func skipProposal(r *protocol.BinaryReader) {
+	flags := r.Byte()
+	if flags&flagIfMatch != 0 {
+		r.Uvarint()
+	}
+	if flags&flagProducer != 0 {
+		r.Bytes(protocol.MaxLabelBytes)
+		r.Uvarint()
+		r.Uvarint()
+	}
+	r.SkipEvent()
+}
+
 // appendPublishHead begins a publish command; n encoded proposals follow.
 func appendPublishHead(dst []byte, now int64, n int) []byte {
 	dst = append(dst, commandVersion, byte(commandPublish))

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -27,54 +28,123 @@ func (b *Broker) Publish(ctx context.Context, p *protocol.Publish) (protocol.Pub
 // of one topic are stored in their order; after one that fails, the topic's
 // later ones are not attempted.
 func (b *Broker) PublishBatch(ctx context.Context, list []protocol.Publish) []Result {
-	results := make([]Result, len(list))
-	catalog := b.catalog.Load()
-	flights := make([]*pending, len(list))
-	whole := &request{}
-	for i := range list {
-		flights[i], results[i] = b.launch(ctx, catalog, whole, &list[i])
+	w := &waiter{results: make([]Result, len(list)), missing: make([]bool, len(list)), left: len(list), done: make(chan struct{})}
+	for i := range w.missing {
+		w.missing[i] = true
 	}
-	for i, f := range flights {
-		if f != nil {
-			results[i] = b.land(ctx, catalog, f)
-		}
+	b.Submit(ctx, list, w.land)
+	if len(list) == 0 {
+		return nil
 	}
-	return results
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		w.giveUp(protocol.OutcomeUnknown.Errorf("the caller stopped waiting (%v): the event may be stored or not; publish with an event id, then sending it again is safe", ctx.Err()))
+	case <-b.running.Done():
+		w.giveUp(protocol.ShuttingDown.Errorf("this node is stopping: the event may be stored or not; publish with an event id, then sending it again elsewhere is safe"))
+	}
+	return w.results
 }
 
-// launch queues one publish; nil if it has its result already.
-func (b *Broker) launch(ctx context.Context, catalog *Catalog, whole *request, p *protocol.Publish) (*pending, Result) {
-	if len(catalog.Partitions) == 0 {
-		return nil, Result{Err: errNotJoined()}
+// waiter collects the answers to a batch.
+type waiter struct {
+	mu      sync.Mutex // guards what follows
+	results []Result
+	missing []bool
+	left    int
+	done    chan struct{} // closed when none is left
+}
+
+func (w *waiter) land(landed []Landed) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range landed {
+		if w.missing[l.Index] {
+			w.results[l.Index], w.missing[l.Index] = l.Result, false
+			w.left--
+		}
 	}
-	if err := whole.refusal(p.Event.Topic); err != nil {
-		return nil, Result{Err: err}
+	if w.left == 0 && len(landed) > 0 {
+		close(w.done)
+	}
+}
+
+// giveUp answers what is missing, and takes no answer any more.
+func (w *waiter) giveUp(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, missing := range w.missing {
+		if missing {
+			w.results[i], w.missing[i] = Result{Err: err}, false
+		}
+	}
+}
+
+// Landed is the answer to one publish of several.
+type Landed struct {
+	Index int // its place in what was submitted
+	Result
+}
+
+// Submit publishes like [Broker.PublishBatch] but does not wait: answer is
+// called until each publish of the list has its answer, with as many as there
+// are at once, by this goroutine or others, several at a time. It must not
+// block, nor keep what it is given. ctx bounds how long a publish is tried.
+func (b *Broker) Submit(ctx context.Context, list []protocol.Publish, answer func([]Landed)) {
+	r := &request{broker: b, catalog: b.catalog.Load(), answer: answer}
+	deadline := b.now().Add(publishTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	flights := make([]pending, len(list))
+	lanes := make([][]*pending, len(r.catalog.Partitions))
+	var refused []Landed
+	for i := range list {
+		f := &flights[i]
+		f.request, f.index, f.deadline = r, i, deadline
+		if result, over := b.prepare(f, &list[i]); over {
+			refused = append(refused, Landed{i, result})
+			continue
+		}
+		partition := r.catalog.partitionOf(f.event.Topic)
+		lanes[partition] = append(lanes[partition], f)
+	}
+	for partition, lane := range lanes {
+		if len(lane) == 0 {
+			continue
+		}
+		n, err := b.queueOf(uint16(partition)).add(lane)
+		for _, f := range lane[n:] {
+			r.fail(f.event.Topic, err)
+			refused = append(refused, Landed{f.index, Result{Err: err}})
+		}
+	}
+	if len(refused) > 0 {
+		answer(refused)
+	}
+}
+
+// prepare makes one publish ready to be queued, unless it has its result already.
+func (b *Broker) prepare(f *pending, p *protocol.Publish) (r Result, over bool) {
+	if len(f.request.catalog.Partitions) == 0 {
+		return Result{Err: errNotJoined()}, true
 	}
 	if err := expressible(&p.Event); err != nil {
-		return nil, Result{Err: err}
+		return Result{Err: err}, true
 	}
-	f := &pending{request: whole, proposal: proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch, producer: p.Producer}}
+	f.proposal = proposal{event: p.Event, named: p.Event.ID != "", ifMatch: p.IfMatch, producer: p.Producer}
 	f.event.Offset, f.event.Epoch, f.event.Time = 0, 0, 0
 	if !f.named {
 		id, err := uuid.NewV7()
 		if err != nil {
-			return nil, Result{Err: protocol.Internal.Errorf("make an event id: %v", err)}
+			return Result{Err: protocol.Internal.Errorf("make an event id: %v", err)}, true
 		}
 		f.event.ID = id.String()
 	}
 	if p.Ack == protocol.AckNone {
-		return nil, Result{Published: b.publishLive(&f.event)}
+		return Result{Published: b.publishLive(&f.event)}, true
 	}
-	f.done = make(chan stored, 1)
-	f.deadline = b.now().Add(publishTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(f.deadline) {
-		f.deadline = d
-	}
-	if err := b.queueOf(catalog.partitionOf(f.event.Topic)).add(f); err != nil {
-		whole.fail(f.event.Topic, err)
-		return nil, Result{Err: err}
-	}
-	return f, Result{}
+	return Result{}, false
 }
 
 // expressible refuses what no log entry can carry: it would take the events of
@@ -103,21 +173,13 @@ func expressible(e *protocol.Event) error {
 	return nil
 }
 
-// land waits for the result of a queued publish.
-func (b *Broker) land(ctx context.Context, catalog *Catalog, f *pending) Result {
-	var s stored
-	select {
-	case s = <-f.done:
-	case <-ctx.Done():
-		return Result{Err: protocol.OutcomeUnknown.Errorf("the caller stopped waiting (%v): the event may be stored or not; publish with an event id, then sending it again is safe", ctx.Err())}
-	case <-b.running.Done():
-		return Result{Err: protocol.ShuttingDown.Errorf("this node is stopping: the event may be stored or not; publish with an event id, then sending it again elsewhere is safe")}
-	}
+// result is what a publisher is told of what was stored.
+func (f *pending) result(s *stored) Result {
 	if s.err != nil {
 		return Result{Err: asProtocol(s.err)}
 	}
+	catalog := f.request.catalog
 	partition := catalog.partitionOf(f.event.Topic)
-	b.floors.raise(partition, s.position)
 	return Result{Published: protocol.Published{
 		Topic: f.event.Topic, Offset: s.offset, Epoch: s.epoch, ID: f.event.ID, Time: s.time, Duplicate: s.duplicate,
 		Cursor: eventCursor(catalog, partition, f.event.Topic, s),
@@ -126,7 +188,7 @@ func (b *Broker) land(ctx context.Context, catalog *Catalog, f *pending) Result 
 
 // eventCursor is the read-your-writes cursor: right behind the event, for its
 // topic alone.
-func eventCursor(catalog *Catalog, partition uint16, topic string, s stored) string {
+func eventCursor(catalog *Catalog, partition uint16, topic string, s *stored) string {
 	sel, err := protocol.ParseSelector(topic)
 	if err != nil {
 		return ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -22,19 +23,24 @@ type queue struct {
 	busy    bool
 }
 
-// pending is one publish on its way. done gets exactly one value.
+// pending is one publish on its way. It is answered exactly once.
 type pending struct {
 	proposal
 	deadline time.Time
-	done     chan stored // capacity 1
 	request  *request
+	index    int // in the request
 }
 
 // request is what one caller published at once. Behind an event that failed,
 // its topic's later ones are not attempted: who sends them again would have
 // them in another order.
 type request struct {
-	mu     sync.Mutex // guards failed
+	broker  *Broker
+	catalog *Catalog
+	answer  func([]Landed)
+
+	some   atomic.Bool // failed is not empty
+	mu     sync.Mutex  // guards failed
 	failed map[string]error
 }
 
@@ -47,10 +53,14 @@ func (r *request) fail(topic string, err error) {
 	if r.failed[topic] == nil {
 		r.failed[topic] = err
 	}
+	r.some.Store(true)
 }
 
 // refusal is why an event of a topic is not attempted, nil if it is.
 func (r *request) refusal(topic string) error {
+	if !r.some.Load() {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.failed[topic]
@@ -60,40 +70,44 @@ func (r *request) refusal(topic string) error {
 	return protocol.CodeOf(err).Errorf("not attempted, since an earlier event of %s in this request failed: %v", topic, err)
 }
 
-// add queues a publish.
-func (q *queue) add(p *pending) error {
+// add queues publishes, and says how many it took and why not the rest.
+func (q *queue) add(list []*pending) (n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.waiting) >= maxQueuedEvents {
-		return protocol.Overloaded.Errorf("%d events wait for partition %d already; slow down and try again", len(q.waiting), q.partition)
+	n = min(len(list), max(0, maxQueuedEvents-len(q.waiting)))
+	if n < len(list) {
+		err = protocol.Overloaded.Errorf("%d events wait for partition %d already; slow down and try again", len(q.waiting), q.partition)
 	}
-	q.waiting = append(q.waiting, p)
-	if !q.busy {
-		q.busy = true
-		q.broker.spawn(q.run)
+	if n > 0 && !q.busy && !q.broker.spawn(q.run) {
+		return 0, protocol.ShuttingDown.Errorf("this node is stopping, so nothing was stored; publish elsewhere")
 	}
-	return nil
+	q.busy = q.busy || n > 0
+	q.waiting = append(q.waiting, list[:n]...)
+	return n, err
 }
 
 // run sends batches until nothing waits.
 func (q *queue) run() {
 	for {
-		batch := q.take()
-		if len(batch) == 0 {
+		batch, refused, why := q.take()
+		q.land(refused, why)
+		if len(batch) > 0 {
+			q.send(batch)
+		} else if len(refused) == 0 {
 			return
 		}
-		q.send(batch)
 	}
 }
 
-// take cuts the next batch, and ends the run when there is none.
-func (q *queue) take() []*pending {
+// take cuts the next batch, and ends the run when there is none. refused stand
+// behind one that failed.
+func (q *queue) take() (batch, refused []*pending, why []stored) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = slices.DeleteFunc(q.waiting, func(p *pending) bool {
 		err := p.request.refusal(p.event.Topic)
 		if err != nil {
-			p.done <- stored{err: err}
+			refused, why = append(refused, p), append(why, stored{err: err})
 		}
 		return err != nil
 	})
@@ -105,12 +119,11 @@ func (q *queue) take() []*pending {
 		}
 		n++
 	}
-	batch := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
-	if n == 0 {
+	batch, q.waiting = q.waiting[:n:n], q.waiting[n:]
+	if n == 0 && len(refused) == 0 {
 		q.busy, q.waiting = false, nil
 	}
-	return batch
+	return batch, refused, why
 }
 
 // proposalSize is about what a proposal takes in the log.
@@ -195,31 +208,52 @@ func (q *queue) answer(batch []*pending, results []stored) {
 		if err := results[i].err; err != nil {
 			p.request.fail(p.event.Topic, err)
 		}
-		p.done <- results[i]
 	}
+	q.land(batch, results)
 }
 
 func (q *queue) refuse(batch []*pending, err error) {
-	for _, p := range batch {
+	results := make([]stored, len(batch))
+	for i, p := range batch {
 		p.request.fail(p.event.Topic, err)
-		p.done <- stored{err: err}
+		results[i].err = err
+	}
+	q.land(batch, results)
+}
+
+// land answers each of a batch: neighbours of one request together.
+func (q *queue) land(batch []*pending, results []stored) {
+	var position uint64
+	for i := range results {
+		position = max(position, results[i].position)
+	}
+	if position > 0 {
+		q.broker.floors.raise(q.partition, position)
+	}
+	var landed []Landed
+	for i, p := range batch {
+		landed = append(landed, Landed{p.index, p.result(&results[i])})
+		if i+1 == len(batch) || batch[i+1].request != p.request {
+			p.request.answer(landed)
+			landed = landed[:0]
+		}
 	}
 }
 
 // propose stores a batch: here if this node leads the partition, else at the
 // node that does.
 func (b *Broker) propose(ctx context.Context, partition uint16, batch []*pending) ([]stored, error) {
-	if here := b.leads(partition); here != nil {
-		proposals := make([]*proposal, len(batch))
-		for i, p := range batch {
-			proposals[i] = &p.proposal
-		}
-		return here.submit(ctx, proposals)
+	size := 32
+	for _, p := range batch {
+		size += proposalSize(&p.proposal)
 	}
-	req := appendUvarint(nil, uint64(partition))
-	req = appendUvarint(req, uint64(len(batch)))
+	req := appendUvarint(appendUvarint(make([]byte, 0, size), uint64(partition)), uint64(len(batch)))
+	head := len(req)
 	for _, p := range batch {
 		req = appendProposal(req, &p.proposal)
+	}
+	if here := b.leads(partition); here != nil {
+		return here.submit(ctx, len(batch), req[head:])
 	}
 	answer, err := b.callLeader(ctx, partition, MethodPublish, req)
 	if err != nil {
@@ -228,23 +262,24 @@ func (b *Broker) propose(ctx context.Context, partition uint16, batch []*pending
 	return decodeStored(answer, len(batch))
 }
 
-// servePublish stores another node's batch, if this one leads.
+// servePublish stores another node's batch, if this one leads. What it looks
+// at is only that each proposal can be read: it shares the entry with others.
 func (b *Broker) servePublish(ctx context.Context, req []byte) ([]byte, error) {
 	r := protocol.NewBinaryReader(req)
 	partition := uint16(r.Uvarint())
-	proposals := make([]*proposal, r.Count(maxBatchEvents, 12))
-	for i := range proposals {
-		p := readProposal(r)
-		proposals[i] = &p
+	n := r.Count(maxBatchEvents, 12)
+	proposals := r.Rest()
+	for range n {
+		skipProposal(r)
 	}
-	if r.Err() != nil {
-		return nil, protocol.BadRequest.Errorf("publish: %v", r.Err())
+	if r.Err() != nil || len(r.Rest()) > 0 {
+		return nil, protocol.BadRequest.Errorf("publish: %d proposals do not fill %d bytes", n, len(proposals))
 	}
 	here := b.leads(partition)
 	if here == nil {
 		return nil, ErrNotLeader
 	}
-	results, err := here.submit(ctx, proposals)
+	results, err := here.submit(ctx, n, proposals)
 	if err != nil {
 		return nil, err
 	}

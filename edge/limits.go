@@ -42,16 +42,15 @@ const (
 	pullsPerTurn  = 4    // reads of one of them
 	handedQueue   = 1024 // connections on their way to net/http
 
-	headerTimeout  = 10 * time.Second  // request headers must have arrived
-	bodyTimeout    = 60 * time.Second  // a request body must have arrived
-	idleTimeout    = 120 * time.Second // an unused keep-alive connection
-	answerTimeout  = 60 * time.Second  // an answer that is no stream must have been taken
-	publishTimeout = 15 * time.Second  // of a WebSocket's publish
-	settleTimeout  = time.Second       // a short poll waits for what it must see
-	stallTimeout   = 30 * time.Second  // a socket has to take something
-	keepAlive      = 60 * time.Second  // TCP asks a silent peer whether it is there
-	acceptPause    = 100 * time.Millisecond
-	tickLength     = 250 * time.Millisecond // connections expire at a tick
+	headerTimeout = 10 * time.Second  // request headers must have arrived
+	bodyTimeout   = 60 * time.Second  // a request body must have arrived
+	idleTimeout   = 120 * time.Second // an unused keep-alive connection
+	answerTimeout = 60 * time.Second  // an answer that is no stream must have been taken
+	settleTimeout = time.Second       // a short poll waits for what it must see
+	stallTimeout  = 30 * time.Second  // a socket has to take something
+	keepAlive     = 60 * time.Second  // TCP asks a silent peer whether it is there
+	acceptPause   = 100 * time.Millisecond
+	tickLength    = 250 * time.Millisecond // connections expire at a tick
 
 	streamGrace = 4 * time.Second  // a stream's member may come back: SSE clients do so after retryAfter
 	pollGrace   = 15 * time.Second // a poll's member may poll again

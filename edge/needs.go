@@ -18,6 +18,7 @@ type Broker interface {
 type Publisher interface {
 	Publish(ctx context.Context, p *protocol.Publish) (protocol.Published, error)
 	PublishBatch(ctx context.Context, list []protocol.Publish) []broker.Result
+	Submit(ctx context.Context, list []protocol.Publish, answer func([]broker.Landed))
 }
 
 // Topics tells which topics there are.

@@ -125,6 +125,10 @@ func (n *session) drop() { n.pending, n.outbox.queue = nil, nil }
 
 // reply sends a text frame.
 func (n *session) reply(payload func(dst []byte) []byte) {
+	if l := n.loop; l.corked == n.conn {
+		l.corkage = n.frame(l.corkage, payload)
+		return
+	}
 	n.loop.send(n.conn, n.frame(nil, payload))
 }
 

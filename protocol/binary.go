@@ -31,7 +31,7 @@ func (r *BinaryReader) ReadEvent() Event {
 	e := Event{
 		Topic: r.Text(MaxTopicBytes), Offset: r.Uvarint(), Epoch: r.Uvarint(),
 		ID: r.Text(MaxLabelBytes), Time: int64(r.Uvarint()),
-		Type: r.Text(MaxLabelBytes), ContentType: r.Text(MaxContentType),
+		Type: r.Text(MaxLabelBytes), ContentType: contentType(r.Bytes(MaxContentType)),
 	}
 	if n := r.Count(MaxHeaders, 2); n > 0 {
 		e.Headers = make([]Header, n)
@@ -41,6 +41,22 @@ func (r *BinaryReader) ReadEvent() Event {
 	}
 	e.Data = r.Bytes(MaxEventBytes)
 	return e
+}
+
+// SkipEvent passes over an event that [BinaryReader.ReadEvent] would read.
+func (r *BinaryReader) SkipEvent() {
+	r.Bytes(MaxTopicBytes)
+	r.Uvarint()
+	r.Uvarint()
+	r.Bytes(MaxLabelBytes)
+	r.Uvarint()
+	r.Bytes(MaxLabelBytes)
+	r.Bytes(MaxContentType)
+	for range r.Count(MaxHeaders, 2) {
+		r.Bytes(MaxHeaderNameBytes)
+		r.Bytes(MaxHeaderBytes)
+	}
+	r.Bytes(MaxEventBytes)
 }
 
 // AppendBytes writes a length and the bytes.
