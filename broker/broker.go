@@ -48,6 +48,7 @@ const (
 	MethodLive                      // an event that is never stored
 	MethodTopics                    // topics of the partitions held here
 	MethodConsumer                  // a consumer's begin, end or progress, at its partition's leader
+	MethodRestore                   // events of a snapshot file, at their partition's leader
 	MethodRecord                    // a record's bytes, to repair another replica's
 )
 
@@ -308,6 +309,8 @@ func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []by
 		return b.serveTopics(req)
 	case MethodConsumer:
 		return b.serveConsumer(ctx, req)
+	case MethodRestore:
+		return b.serveRestore(ctx, req)
 	case MethodRecord:
 		return b.serveRecord(req)
 	}

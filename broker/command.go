@@ -17,6 +17,7 @@ const (
 	commandDelete    commandKind = 2  // leader's time, topic
 	commandConsumers commandKind = 3  // leader's time, count, changes of consumers
 	commandForget    commandKind = 10 // leader's time, count, then name, epoch and last position of topics
+	commandRestore   commandKind = 12 // 0, number of the restore, count, events with their offsets and times
 	commandSum       commandKind = 11 // leader's time, first position, size and checksum of a full segment
 )
 
@@ -127,6 +128,7 @@ type command struct {
 	consumers []consumerOp
 	useless   []forgettable
 	sum       segmentSum
+	restored  restoredPart
 }
 
 func decodeCommand(entry []byte) (c command, err error) {
@@ -150,6 +152,8 @@ func decodeCommand(entry []byte) (c command, err error) {
 		for i := range c.useless {
 			c.useless[i] = forgettable{r.Text(protocol.MaxTopicBytes), r.Uvarint(), r.Uvarint()}
 		}
+	case commandRestore:
+		c.restored = readRestoredPart(r)
 	case commandSum:
 		c.sum = segmentSum{r.Uvarint(), int64(r.Uvarint()), uint32(r.Uvarint())}
 	default:

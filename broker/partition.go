@@ -99,6 +99,8 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		result = p.applyConsumers(c.consumers)
 	case commandForget:
 		p.forget(c.useless)
+	case commandRestore:
+		result = p.restored(c.restored, &wake)
 	case commandSum:
 		p.agree(c.sum)
 	}
@@ -142,14 +144,10 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	if !t.exists() {
 		p.revive(t)
 	}
-	e := q.event
-	e.Topic = t.name // one copy for all events of the topic
-	e.Offset, e.Epoch, e.Time = t.last+1, t.epoch, p.time
-	p.store(t, &e)
-	t.last++
-	t.idle = 0
-	p.trimTopic(t)
-	p.aging.expect(e.Time + int64(t.kept.age))
+	if t.past != nil {
+		t.past.restore = 0 // what is left of a snapshot does not fit any more
+	}
+	e := p.place(t, q.event)
 	if q.named {
 		p.dedupe.add(seenID{key, e.Offset, e.Epoch, p.position, e.Time})
 	}
@@ -159,6 +157,18 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 		p.producers.record(t.name, q.producer, answer)
 	}
 	return answer
+}
+
+// place stores an event as the topic's next. p.mu is held.
+func (p *Partition) place(t *topic, e protocol.Event) protocol.Event {
+	e.Topic = t.name // one copy for all events of the topic
+	e.Offset, e.Epoch, e.Time = t.last+1, t.epoch, p.time
+	p.store(t, &e)
+	t.last++
+	t.idle = 0
+	p.trimTopic(t)
+	p.aging.expect(e.Time + int64(t.kept.age))
+	return e
 }
 
 // revive begins the topic's next epoch at the next position.

@@ -63,7 +63,7 @@ func appendTopic(b []byte, t *topic) []byte {
 }
 
 func appendPast(b []byte, p *past) []byte {
-	b = appendUvarint(appendUvarint(b, p.deleted), uint64(len(p.epochs)))
+	b = appendUvarint(appendUvarint(appendUvarint(b, p.deleted), p.restore), uint64(len(p.epochs)))
 	for _, o := range p.epochs {
 		b = appendUvarint(appendUvarint(appendUvarint(b, o.epoch), o.last), o.newest)
 		b = append(protocol.AppendBytes(b, o.reason), flag(o.apart))
@@ -79,7 +79,7 @@ func flag(set bool) byte {
 }
 
 func readPast(r *protocol.BinaryReader) *past {
-	p := &past{deleted: r.Uvarint()}
+	p := &past{deleted: r.Uvarint(), restore: r.Uvarint()}
 	for range r.Count(maxOldEpochs+1, 5) {
 		p.epochs = append(p.epochs, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint(), protocol.GapReason(r.Text(maxNameBytes)), r.Byte() == 1})
 	}

@@ -27,6 +27,7 @@ type topic struct {
 // past is what a topic was before, or of which it is a tomb.
 type past struct {
 	deleted uint64     // position of its deletion; 0: it exists
+	restore uint64     // the restore that began it, while nobody else has published; 0: none
 	epochs  []oldEpoch // deleted ones, for readers that had not seen all of them; oldest first
 }
 

@@ -7,6 +7,7 @@ import "time"
 const (
 	maxWait          = 60 * time.Second // longest long poll; more is taken as this
 	maxHeaderBytes   = 32 << 10         // request line and headers
+	maxRestoreBody   = 16 << 20         // POST /v1/cluster/restore
 	maxBatchBody     = 16 << 20         // POST /v1/events
 	maxDiscard       = 4 << 20          // read off a refused HTTP/2 body before the answer
 	maxPolicyBody    = 16 << 10         // PUT /v1/policies/…

@@ -19,6 +19,8 @@ type Publisher interface {
 	Publish(ctx context.Context, p *protocol.Publish) (protocol.Published, error)
 	PublishBatch(ctx context.Context, list []protocol.Publish) []broker.Result
 	Submit(ctx context.Context, list []protocol.Publish, answer func([]broker.Landed))
+	// Restore stores events of a snapshot file as they were; those of one restore come with one number.
+	Restore(ctx context.Context, restore uint64, events []protocol.Event) (protocol.RestoreResult, error)
 }
 
 // Topics tells which topics there are.

@@ -30,6 +30,7 @@ func (s *Server) table() []route {
 		{path: "/readyz", methods: on(http.MethodGet, s.readyz)},
 		{path: "/v1/cluster", methods: on(http.MethodGet, s.clusterStatus)},
 		{path: "/v1/cluster/leave", methods: on(http.MethodPost, s.changeCluster(protocol.LeaveItself))},
+		{path: "/v1/cluster/restore", methods: on(http.MethodPost, s.restore)},
 		{path: "/v1/cluster/rebalance", methods: on(http.MethodPost, s.changeCluster(protocol.Rebalance))},
 		{path: "/v1/cluster/nodes/{node}/remove", methods: on(http.MethodPost, s.changeCluster(protocol.RemoveNode))},
 		{path: "/v1/cluster/partitions/{partition}/transfer", methods: on(http.MethodPost, s.changeCluster(protocol.Transfer))},

@@ -67,7 +67,8 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
 		Action:         func(c *cli.Context) error { return topLevel(c) },
 		Commands: []*cli.Command{
 			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
-			topicsCommand(), presenceCommand(), policiesCommand(), webhooksCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(), checkCommand(),
+			topicsCommand(), presenceCommand(), policiesCommand(), webhooksCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(),
+			snapshotCommand(), checkCommand(),
 			versionCommand(), completionCommand(),
 		},
 	}
