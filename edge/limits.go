@@ -56,11 +56,13 @@ const (
 	streamGrace = 4 * time.Second  // a stream's member may come back: SSE clients do so after retryAfter
 	pollGrace   = 15 * time.Second // a poll's member may poll again
 
-	heartbeat    = 15 * time.Second // SSE comments
-	pingInterval = 25 * time.Second // WebSocket
-	pongTimeout  = 10 * time.Second // an unanswered ping
-	closeTimeout = 5 * time.Second  // a close handshake
-	retryAfter   = 2 * time.Second  // SSE retry:
-	drainSpread  = time.Second      // clients of a draining node come back spread over this
-	preflightAge = "600"            // seconds that a browser remembers a preflight
+	heartbeat    = 15 * time.Second       // SSE comments
+	pingInterval = 25 * time.Second       // WebSocket
+	pongTimeout  = 10 * time.Second       // an unanswered ping
+	closeTimeout = 5 * time.Second        // a close handshake
+	retryAfter   = 2 * time.Second        // SSE retry:
+	drainShares  = 50                     // of a window, in which loops tell their readers to move
+	drainStride  = 19                     // from one to the next: has no factor in common with drainShares
+	drainSpread  = 200 * time.Millisecond // a client that was told to move comes back within this
+	preflightAge = "600"                  // seconds that a browser remembers a preflight
 )

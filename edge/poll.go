@@ -76,6 +76,9 @@ func (s *Server) pollBatch(ctx context.Context, sub reader, q *query) (broker.Ba
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.wait)
 	defer cancel()
+	if s.draining.Err() != nil {
+		return broker.Batch{}, errDraining() // an empty answer at once would only be asked for again
+	}
 	defer context.AfterFunc(s.draining, cancel)()
 	ready := make(chan struct{}, 1)
 	wake := func() {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
@@ -85,10 +84,4 @@ func clip(s string) string {
 		return fmt.Sprintf("%.*q…", most, s[:most])
 	}
 	return fmt.Sprintf("%q", s)
-}
-
-// comeBack is when a client of a draining node shall be back: spread, so that
-// the next node does not meet all of them at once.
-func comeBack() protocol.Drain {
-	return protocol.Drain{AfterMS: 50 + rand.Int64N(drainSpread.Milliseconds())}
 }

@@ -109,6 +109,9 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if s.draining.Err() != nil {
+		w.Header().Set("Connection", "close") // so that the client looks for another node
+	}
 	found := s.find(r)
 	if found == nil {
 		return protocol.NoSuchRoute.Errorf("%s is no path of the API; events are at /v1/topics/{topic}/events and /v1/events?topic=…, the console is at /console/", clip(r.URL.Path))

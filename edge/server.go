@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -30,6 +31,8 @@ type Options struct {
 	MaxReaders    int      // readers at a time; 0 means 65,536
 	Loops         int      // goroutines that serve readers; 0 means one per processor
 	NoEpoll       bool     // goroutines read the sockets, as on systems without epoll
+
+	DrainWindow func(readers int) time.Duration // over which a drain tells so many readers to move; nil: all at once
 }
 
 // Server serves the clients of one node.
@@ -43,10 +46,11 @@ type Server struct {
 	handed    *handed        // what the loops give to http
 	tasks     sync.WaitGroup // what loops would have to wait for
 
-	draining   context.Context // done when Shutdown begins
-	startDrain context.CancelFunc
-	running    context.Context // done when Shutdown gives up waiting
-	stop       context.CancelFunc
+	draining    context.Context // done when Shutdown begins
+	startDrain  context.CancelFunc
+	drainWindow time.Duration   // set before draining is done
+	running     context.Context // done when Shutdown gives up waiting
+	stop        context.CancelFunc
 
 	mu        sync.Mutex // guards what follows
 	listeners []io.Closer
@@ -114,14 +118,15 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown drains: readiness ends, long polls are answered, streams are told
-// when to come back elsewhere, and then the listener closes. When ctx ends,
-// what is left is cut.
+// when to come back elsewhere, each in its turn, and then the listener closes.
+// When ctx ends, what is left is cut.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.startDrain()
+	s.beginDrain()
 	cut := context.AfterFunc(ctx, s.stop)
 	defer cut()
 	defer s.stop()
 	loops := s.drainLoops()
+	s.tellLoops(ctx, loops)
 	for _, l := range loops {
 		select {
 		case <-l.idle:
@@ -155,7 +160,3 @@ func (s *Server) admit() error {
 }
 
 func (s *Server) leave() { s.readers.Add(-1) }
-
-func errDraining() *protocol.Error {
-	return protocol.ShuttingDown.Errorf("this node is shutting down; go on at another node with the same cursor")
-}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -160,7 +161,40 @@ func TestReadinessEndsWithTheDrain(t *testing.T) {
 	s.startDrain()
 	s.get("/readyz").wantProblem(protocol.ShuttingDown).wantHeader("Retry-After", "1")
 	s.get("/v1/events?topic=a", "Accept", "text/event-stream").wantProblem(protocol.ShuttingDown)
-	s.get("/v1/events?topic=a&wait=30s").want(200)
+	s.get("/v1/events?topic=a&wait=30s").wantProblem(protocol.ShuttingDown)
+	s.get("/v1/events?topic=a").want(200)
+}
+
+func TestADrainSpreadsItsStreamsOverTheWindow(t *testing.T) {
+	const streams = 16
+	const window = 300 * time.Millisecond
+	s := newSite(t, func(o *Options) {
+		o.DrainWindow = func(readers int) time.Duration { return time.Duration(readers) * window / streams }
+	})
+	var clients []*wsClient
+	for range streams {
+		clients = append(clients, s.dialJSON("/v1/events?topic=a"))
+	}
+	told := make(chan time.Duration, streams)
+	began := time.Now()
+	for _, c := range clients {
+		go func() {
+			for c.push().Drain == nil {
+			}
+			told <- time.Since(began)
+			_ = c.conn.Close()
+		}()
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown: got %v, want nil", err)
+	}
+	first, last := <-told, time.Duration(0)
+	for range streams - 1 {
+		last = <-told
+	}
+	if spread := last - first; spread < window/3 {
+		t.Errorf("told within %v, want it spread over %v", spread, window)
+	}
 }
 
 func TestOriginsAreChecked(t *testing.T) {

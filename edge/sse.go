@@ -60,8 +60,13 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer st.end()
-	defer context.AfterFunc(s.draining, st.unblock)()
-	st.run(ctx)
+	turn, takeTurn := context.WithCancel(ctx)
+	defer takeTurn()
+	defer s.onDrain(func() {
+		st.unblock()
+		takeTurn()
+	})()
+	st.run(ctx, turn)
 	return nil
 }
 
@@ -95,7 +100,8 @@ func (st *sseStream) end() {
 	st.mu.Unlock()
 }
 
-func (st *sseStream) run(ctx context.Context) {
+// run streams until ctx ends or the stream's turn in a drain has come.
+func (st *sseStream) run(ctx, turn context.Context) {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	first := protocol.AppendSSEComment(protocol.AppendSSERetry(nil, retryAfter.Milliseconds()), "pushd")
@@ -106,7 +112,7 @@ func (st *sseStream) run(ctx context.Context) {
 		if end || ctx.Err() != nil {
 			return
 		}
-		if st.server.draining.Err() != nil {
+		if turn.Err() != nil {
 			st.drain()
 			return
 		}
@@ -117,8 +123,7 @@ func (st *sseStream) run(ctx context.Context) {
 		case <-st.wake:
 		case <-beat.C:
 			ok = st.beat()
-		case <-ctx.Done():
-		case <-st.server.draining.Done():
+		case <-turn.Done(): // with ctx, too
 		}
 	}
 }

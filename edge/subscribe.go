@@ -147,14 +147,17 @@ func (l *loop) lose(f *follow, err error) {
 	l.send(c, closeFrame(protocol.AppendErrorReply(dst, nil, number, e), start, ws.OpText))
 }
 
-// drain tells all readers to go on elsewhere.
+// drain begins to turn readers away. Those that are there are told by shares.
 func (l *loop) drain() {
 	l.draining = true
 	if l.readers == 0 {
 		close(l.idle)
-		return
 	}
-	for slot := range l.due {
+}
+
+// drainShare tells one of so many shares of the readers to go on elsewhere.
+func (l *loop) drainShare(share, shares int) {
+	for slot := share; slot < len(l.due); slot += shares {
 		c := l.at(int32(slot))
 		if c.phase == phaseSocket {
 			l.guard(c.id(), func() { l.drainSocket(c) })

@@ -44,6 +44,7 @@ type MetaStatus struct {
 type ReplicaStatus struct {
 	Node     string `json:"node"` // name
 	Voter    bool   `json:"voter"`
+	Current  bool   `json:"current"`  // it has had all that its leader had, since its node was started
 	Position uint64 `json:"position"` // as far as this node knows it
 	LagMS    int64  `json:"lag_ms"`   // since the replica was last known to have all of the leader's log
 }

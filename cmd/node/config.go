@@ -30,6 +30,7 @@ type Config struct {
 	Replicas   int      // of each partition; 0 means 3
 
 	ReplaceAfter time.Duration // a node that is away for longer is replaced; 0 means 10 min
+	DrainTimeout time.Duration // from SIGTERM to the end of the last client; 0 means 25 s
 
 	InsecureNoAuth  bool // serve clients beyond loopback without keys
 	InsecureCluster bool // talk to nodes beyond loopback without keys
@@ -55,6 +56,9 @@ func (c Config) withDefaults() Config {
 	c.Role = orElse(c.Role, "full")
 	if c.ReplaceAfter == 0 {
 		c.ReplaceAfter = defaultGrace
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = defaultDrain
 	}
 	c.Version = orElse(c.Version, "dev")
 	if c.Partitions == 0 {
@@ -88,6 +92,8 @@ func (c Config) Check() error {
 		return &ConfigError{"replicas", fmt.Sprintf("%d is not 1 to %d", c.Replicas, maxReplicas)}
 	case c.ReplaceAfter < minGrace:
 		return &ConfigError{"replace-after", fmt.Sprintf("%v is below %v, which a restart may take", c.ReplaceAfter, minGrace)}
+	case c.DrainTimeout < 0:
+		return &ConfigError{"drain-timeout", fmt.Sprintf("%v is below zero", c.DrainTimeout)}
 	case c.Role != "full" && c.Role != roleEdge:
 		return &ConfigError{"role", fmt.Sprintf("%q is not full or edge", c.Role)}
 	case !validName(c.NodeName):

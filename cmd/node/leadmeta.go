@@ -33,8 +33,8 @@ func (n *Node) leadMeta(ctx context.Context) {
 
 // found makes the catalog of a new cluster.
 func (n *Node) found(ctx context.Context) {
-	if !n.home.Founder {
-		return
+	if !n.home.Founder || n.home.Founded {
+		return // the catalog is there, and only has to be read yet
 	}
 	n.propose(ctx, "found cluster", broker.CreateCluster{
 		ClusterID: n.home.ClusterID, Partitions: n.cfg.Partitions,

@@ -19,9 +19,12 @@ const (
 	caughtUpWithin  = 2 * time.Second        // a learner that answered so long ago is not promoted
 	statusTimeout   = time.Second            // asking another node how its replicas are, for a person
 	askTimeout      = 200 * time.Millisecond // asking another node what this one can go on without
-	gossipKnows     = 2 * time.Second        // by then all have heard by gossip that a node drains
+	strayFor        = 3 * time.Second        // a replica that the catalog gives to others is kept so long
 	releaseFor      = 5 * time.Second        // a node that was told to drop a replica does not get it again
-	drainTimeout    = 20 * time.Second       // SIGTERM to the end of the last client connection
+	defaultDrain    = 25 * time.Second       // less than the 30 s after which orchestrators kill
+	noticeLimit     = 5 * time.Second        // a stopping node serves on so that who probes it learns of it
+	noticeProbes    = 3                      // probes that have to fail for a load balancer to believe it
+	moveRate        = 2000                   // clients that one node takes over in a second from those that drain
 	joinReminder    = 5 * time.Second        // between log lines while no member of --join answers
 	keyPeriod       = 200 * time.Millisecond // between looks for the key of webhook secrets
 	seenPause       = 2 * time.Millisecond   // between looks for a change in this node's catalog

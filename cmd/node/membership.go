@@ -96,7 +96,7 @@ func (n *Node) preferLeader(ctx context.Context, p uint16, g *raftstore.Group, w
 // away.
 func (n *Node) mayLead(id string) bool {
 	peer, ok := n.gossip.Node(id)
-	return ok && peer.State == cluster.StateAlive && !n.draining.has(id)
+	return ok && peer.State == cluster.StateAlive && !n.draining.has(peer)
 }
 
 // caughtUp says whether a follower answered just now and lacks nothing that was

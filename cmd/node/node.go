@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -40,6 +41,9 @@ type Node struct {
 	clients, peerListener net.Listener
 	transferred           pacer // hand-overs to preferred leaders
 	absent                absences
+	probes                probes
+	strayed               map[uint16]time.Time // replicas that are others' now, since when; dropStrays' own
+	stopping              atomic.Bool
 	draining              drainers
 	reported              map[string]bool // nodes that the log says are gone; the reconciler's own
 	refusal               atomic.Value    // the catalog's last one in the log, a string
@@ -173,13 +177,18 @@ func (n *Node) handlePeers() {
 		return answer, toLink(err)
 	})
 	n.link.Handle(methodDraining, func(_ context.Context, from string, _ []byte) ([]byte, error) {
-		n.draining.note(from, time.Now())
+		if peer, ok := n.gossip.Node(from); ok {
+			n.draining.note(peer)
+		}
 		return nil, nil
 	})
 }
 
 func (n *Node) openEdge() {
-	n.edge = edge.New(edge.Options{Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Webhooks: n.webhooks, Health: n, Log: n.log})
+	n.edge = edge.New(edge.Options{
+		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Webhooks: n.webhooks,
+		Health: n, Log: n.log, DrainWindow: n.drainWindow,
+	})
 	n.wg.Go(func() {
 		if err := n.edge.Serve(n.clients); err != nil {
 			n.fail(fmt.Errorf("serve clients: %w", err))
@@ -187,9 +196,19 @@ func (n *Node) openEdge() {
 	})
 }
 
-// Ready is nil when the node can serve any client: it knows the cluster, and
-// every partition has a leader. Otherwise it says what is missing.
+// Ready is nil when the node can serve any client: it knows the cluster, every
+// partition has a leader, and it is not about to stop. Otherwise it says what is
+// missing. It answers probes from outside, and learns from them.
 func (n *Node) Ready() error {
+	stopping := n.stopping.Load()
+	n.probes.note(stopping, time.Now())
+	if stopping {
+		return errors.New("this node is about to stop")
+	}
+	return n.ready()
+}
+
+func (n *Node) ready() error {
 	catalog := n.meta.Catalog()
 	switch {
 	case n.gossip.ClusterID() == "":
@@ -197,7 +216,10 @@ func (n *Node) Ready() error {
 	case catalog.ClusterID == "":
 		return errors.New("the cluster's catalog has not arrived yet")
 	}
-	for p := range catalog.Partitions {
+	for p, replicas := range catalog.Partitions {
+		if _, open := n.groups.get(uint16(p)); !open && slices.Contains(replicas, n.home.NodeID) {
+			return fmt.Errorf("partition %d is not open yet", p)
+		}
 		if _, known := n.broker.Leader(uint16(p)); !known {
 			return fmt.Errorf("partition %d has no leader just now", p)
 		}

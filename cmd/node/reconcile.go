@@ -18,10 +18,12 @@ func (n *Node) reconcile(ctx context.Context) {
 	for ctx.Err() == nil {
 		n.resetRotten()
 		n.followCatalog()
-		if n.metaGroup.IsLeader() {
-			n.leadMeta(ctx)
+		if !n.stopping.Load() { // then it only gives away what it leads
+			if n.metaGroup.IsLeader() {
+				n.leadMeta(ctx)
+			}
+			n.leadPartitions(ctx)
 		}
-		n.leadPartitions(ctx)
 		tick.Reset(reconcilePeriod)
 		if n.catchUp(ctx) {
 			tick.Reset(catchUpPeriod)

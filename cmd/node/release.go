@@ -47,7 +47,7 @@ func (n *Node) dropStrays(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, p := range n.strays() {
+		for _, p := range n.strays(time.Now()) {
 			began := time.Now()
 			if n.released(ctx, p) && time.Since(began) < releaseFor/2 {
 				n.dropPartition(p)
@@ -56,14 +56,24 @@ func (n *Node) dropStrays(ctx context.Context) {
 	}
 }
 
-// strays lists the open partitions that the catalog gives to others.
-func (n *Node) strays() (list []uint16) {
+// strays lists the open partitions that the catalog has given to others for a
+// while: a node that has just come back may get its replicas back, too.
+func (n *Node) strays(now time.Time) (list []uint16) {
 	catalog := n.meta.Catalog()
+	since := map[uint16]time.Time{}
 	for _, p := range n.groups.ids() {
-		if int(p) < len(catalog.Partitions) && !slices.Contains(catalog.Partitions[p], n.home.NodeID) {
+		if int(p) >= len(catalog.Partitions) || slices.Contains(catalog.Partitions[p], n.home.NodeID) {
+			continue
+		}
+		since[p] = now
+		if at, ok := n.strayed[p]; ok {
+			since[p] = at
+		}
+		if now.Sub(since[p]) > strayFor {
 			list = append(list, p)
 		}
 	}
+	n.strayed = since
 	return list
 }
 

@@ -36,7 +36,7 @@ func Run(ctx context.Context, cfg Config, ready func(*Node)) error {
 	}
 	stopNow := endAtSecondSignal()
 	defer stopNow()
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	drain, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	defer cancel()
 	n.Stop(drain)
 	return err
@@ -46,7 +46,7 @@ func Run(ctx context.Context, cfg Config, ready func(*Node)) error {
 func (n *Node) waitReady(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for n.Ready() != nil {
+	for n.ready() != nil {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -24,6 +24,7 @@ type groupReport struct {
 	Term     uint64          `json:"term"`
 	Leader   string          `json:"leader"` // node id, "" if unknown
 	Position uint64          `json:"position"`
+	Current  bool            `json:"current"` // it has caught up since it was opened
 	Replicas []replicaReport `json:"replicas"`
 }
 
@@ -36,18 +37,18 @@ type replicaReport struct {
 // report describes this node's open groups.
 func (n *Node) report() report {
 	r := report{Node: n.home.NodeID}
-	r.Groups = append(r.Groups, describe(n.metaGroup, n.home.NodeID, n.metaGroup.Applied()))
+	r.Groups = append(r.Groups, describe(n.metaGroup, n.home.NodeID, n.metaGroup.Applied(), true))
 	for _, p := range n.groups.ids() {
 		if g, ok := n.groups.get(p); ok {
-			r.Groups = append(r.Groups, describe(g.Group, n.home.NodeID, n.broker.Position(p)))
+			r.Groups = append(r.Groups, describe(g.Group, n.home.NodeID, n.broker.Position(p), g.current.Load()))
 		}
 	}
 	return r
 }
 
-func describe(g *raftstore.Group, self string, position uint64) groupReport {
+func describe(g *raftstore.Group, self string, position uint64, current bool) groupReport {
 	leader, _ := g.Leader()
-	r := groupReport{Group: g.ID(), Term: g.Term(), Leader: leader, Position: position}
+	r := groupReport{Group: g.ID(), Term: g.Term(), Leader: leader, Position: position, Current: current}
 	progress := g.Progress()
 	for _, replica := range g.Replicas() {
 		var lag time.Duration
@@ -88,7 +89,7 @@ func (n *Node) Status(ctx context.Context) protocol.ClusterStatus {
 
 func (n *Node) nodeStatus(catalog *broker.Catalog, peer cluster.Node) protocol.NodeStatus {
 	state := peer.State
-	if state.Alive() && (catalog.Nodes[peer.ID].Leaving || n.draining.has(peer.ID)) {
+	if state.Alive() && (catalog.Nodes[peer.ID].Leaving || n.draining.has(peer)) {
 		state = cluster.StateDraining
 	}
 	return protocol.NodeStatus{
@@ -127,21 +128,21 @@ func leaderReport(reports []report, group uint16) (best groupReport, led bool) {
 // replica's own for its position.
 func (n *Node) merge(reports []report, group uint16) (leader string, replicas []protocol.ReplicaStatus) {
 	replicas = []protocol.ReplicaStatus{}
-	positions := map[string]uint64{}
+	own := map[string]groupReport{}
 	var best groupReport
 	for _, r := range reports {
 		for _, g := range r.Groups {
 			if g.Group != group {
 				continue
 			}
-			positions[r.Node] = g.Position
+			own[r.Node] = g
 			if len(g.Replicas) > 0 && (g.Term > best.Term || g.Term == best.Term && g.Leader == r.Node) {
 				best = g
 			}
 		}
 	}
 	for _, r := range best.Replicas {
-		replicas = append(replicas, protocol.ReplicaStatus{Node: n.nodeName(r.Node), Voter: r.Voter, Position: positions[r.Node], LagMS: r.LagMS})
+		replicas = append(replicas, protocol.ReplicaStatus{Node: n.nodeName(r.Node), Voter: r.Voter, Current: own[r.Node].Current, Position: own[r.Node].Position, LagMS: r.LagMS})
 	}
 	if best.Leader != "" && n.reachable(best.Leader) {
 		leader = n.nodeName(best.Leader)

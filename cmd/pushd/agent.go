@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,6 +45,7 @@ func agentFlags() []cli.Flag {
 		&cli.IntFlag{Name: "partitions", EnvVars: []string{"PUSHD_PARTITIONS"}, Usage: "`N` partitions, when this node founds a cluster (default: 8)"},
 		&cli.IntFlag{Name: "replicas", EnvVars: []string{"PUSHD_REPLICAS"}, Usage: "`N` replicas of each partition (default: 3)"},
 		&cli.DurationFlag{Name: "replace-after", EnvVars: []string{"PUSHD_REPLACE_AFTER"}, Usage: "`TIME` after which a node that is away is replaced (default: 10m)"},
+		&cli.DurationFlag{Name: "drain-timeout", EnvVars: []string{"PUSHD_DRAIN_TIMEOUT"}, Usage: "`TIME` from SIGTERM until clients that have not moved are cut (default: 25s)"},
 		&cli.BoolFlag{Name: "insecure-no-auth", EnvVars: []string{"PUSHD_INSECURE_NO_AUTH"}, Usage: "let everybody in, beyond this machine"},
 		&cli.BoolFlag{Name: "insecure-cluster", EnvVars: []string{"PUSHD_INSECURE_CLUSTER"}, Usage: "let every host be a node, beyond this machine"},
 		&cli.BoolFlag{Name: "webhook-allow-private", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_PRIVATE"}, Usage: "let webhooks go to any address, not just the open internet"},
@@ -82,8 +84,10 @@ func runAgent(c *cli.Context) error {
 			*field = c.Bool(name)
 		}
 	}
-	if c.IsSet("replace-after") {
-		cfg.ReplaceAfter = c.Duration("replace-after")
+	for name, field := range map[string]*time.Duration{"replace-after": &cfg.ReplaceAfter, "drain-timeout": &cfg.DrainTimeout} {
+		if c.IsSet(name) {
+			*field = c.Duration(name)
+		}
 	}
 	if joined := append(slices.Clone(c.StringSlice("join")), c.Args().Slice()...); len(joined) > 0 {
 		cfg.Join = joined

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -104,6 +103,10 @@ func healthOf(s *protocol.ClusterStatus) *health {
 		}
 		h.Problems = append(h.Problems, fmt.Sprintf("node %s is %s; start it again, or if it will not come back: pushd cluster rm %s", n.Name, n.State, n.Name))
 	}
+	if len(s.Partitions) == 0 {
+		h.Critical = true
+		h.Problems = append(h.Problems, "the node that was asked does not know its cluster's catalog yet")
+	}
 	if s.Meta.Leader == "" {
 		h.Critical = true
 		h.Problems = append(h.Problems, "the catalog has no leader; start more of the nodes that hold it: "+nodesOf(s.Meta.Replicas))
@@ -127,7 +130,7 @@ func healthOf(s *protocol.ClusterStatus) *health {
 func (h *health) look(part protocol.PartitionStatus, want int, up map[string]bool) {
 	votes := 0
 	for _, r := range part.Replicas {
-		if r.Voter && up[r.Node] {
+		if r.Voter && r.Current && up[r.Node] {
 			votes++
 		}
 	}
@@ -139,7 +142,7 @@ func (h *health) look(part protocol.PartitionStatus, want int, up map[string]boo
 	}
 	if votes < want {
 		h.UnderReplicated++
-		h.Problems = append(h.Problems, fmt.Sprintf("partition %d has %d of %d replicas", part.ID, votes, want))
+		h.Problems = append(h.Problems, fmt.Sprintf("partition %d has %d of %d replicas that are up to date", part.ID, votes, want))
 	}
 }
 
@@ -163,17 +166,21 @@ func waitCommand() *cli.Command {
 			defer cancel()
 			tick := time.NewTicker(200 * time.Millisecond)
 			defer tick.Stop()
+			last := errTimedOut
 			for {
 				s, err := cl.Cluster(ctx)
-				var h *health
-				if err == nil {
-					if h = healthOf(&s); h.Healthy && h.NodesUp >= c.Int("nodes") {
-						return printSummary(p, h)
-					}
+				h := healthOf(&s)
+				switch {
+				case err == nil && h.Healthy && h.NodesUp >= c.Int("nodes"):
+					return printSummary(p, h)
+				case err == nil:
+					last = fmt.Errorf("%w: %s", errTimedOut, strings.Join(append([]string{h.Summary}, h.Problems...), "\n  "))
+				case ctx.Err() == nil:
+					last = err
 				}
 				select {
 				case <-ctx.Done():
-					return cmpWaitError(ctx, err, h)
+					return last
 				case <-tick.C:
 				}
 			}
@@ -187,17 +194,6 @@ func printSummary(p *printer, h *health) error {
 	}
 	_, err := fmt.Fprintln(p.out, h.Summary)
 	return err
-}
-
-// cmpWaitError says what was missing in the end.
-func cmpWaitError(ctx context.Context, err error, h *health) error {
-	switch {
-	case err != nil && !errors.Is(err, context.DeadlineExceeded):
-		return err
-	case h == nil:
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %s", errTimedOut, strings.Join(append([]string{h.Summary}, h.Problems...), "\n  "))
 }
 
 func removeCommand(name, usageText string, force bool) *cli.Command {

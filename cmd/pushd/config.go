@@ -27,6 +27,7 @@ type file struct {
 	Replicas        *int           `yaml:"replicas"`
 	Join            *[]string      `yaml:"join"`
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
+	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
 
