@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,31 +73,36 @@ func (p *probes) waiting(now time.Time) bool {
 }
 
 // Stop drains: readiness ends, leaders are handed over, clients are told to
-// move, and then everything is closed. It stays a member.
+// move, and then everything is closed. It stays a member. Once ctx has ended,
+// nobody is waited for.
 func (n *Node) Stop(ctx context.Context) {
 	n.once.Do(func() {
 		n.stopping.Store(true)
 		n.gossip.SetDraining(true)
+		drained, done := context.WithCancel(ctx)
+		var wg sync.WaitGroup
 		if ctx.Err() == nil {
-			n.drain(ctx)
+			n.log.Info("node drains", "node", n.cfg.NodeName)
+			n.askAll(ctx, askTimeout, methodDraining, nil)
+			n.handAllOver(ctx)
+			wg.Go(func() { n.keepHandingOver(drained) })
+			n.giveNotice(ctx)
+			n.drainWebhooks(ctx)
 		}
+		if err := n.edge.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			n.log.Warn("clients that had not moved in time were cut", "err", err)
+		}
+		done()
+		wg.Wait()
+		n.sayGoodbye(ctx)
 		n.close()
 	})
 }
 
-func (n *Node) drain(ctx context.Context) {
-	n.log.Info("node drains", "node", n.cfg.NodeName)
-	n.askAll(ctx, askTimeout, methodDraining, nil)
-	drained, done := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer done()
-	n.handAllOver(ctx)
-	wg.Go(func() { n.keepHandingOver(drained) })
-	n.giveNotice(ctx)
-	n.drainWebhooks(ctx)
-	if err := n.edge.Shutdown(ctx); err != nil {
-		n.log.Warn("clients that had not moved in time were cut", "err", err)
+// sayGoodbye has the others know that this node stops on purpose.
+func (n *Node) sayGoodbye(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
 	}
 	if err := n.gossip.Leave(ctx); err != nil {
 		n.log.Debug("the others were not told that this node stops", "err", err)
