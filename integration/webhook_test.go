@@ -1,17 +1,22 @@
 package integration
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,13 +146,7 @@ func verifies(secret string, d delivery) error {
 }
 
 func TestAWebhookIsRegisteredAtAnyNodeAndServedByTheLeaders(t *testing.T) {
-	nodes := []*process{startNode(t, "n1", openFlags...)}
-	for i := 2; i <= 3; i++ {
-		nodes = append(nodes, startNode(t, fmt.Sprint("n", i), append([]string{"join", nodes[0].gossip}, openFlags...)...))
-	}
-	for _, p := range nodes {
-		p.waitReplicas(3)
-	}
+	nodes := startOpenCluster(t)
 	r := newReceiver(t, func(n int, d delivery) int {
 		if d.topic == "orders.7" && d.attempt == "1" {
 			return http.StatusInternalServerError
@@ -183,4 +182,296 @@ func TestAWebhookIsRegisteredAtAnyNodeAndServedByTheLeaders(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// startOpenCluster runs three nodes that send webhooks to this machine.
+func startOpenCluster(t testing.TB) []*process {
+	t.Helper()
+	nodes := []*process{startNode(t, "n1", openFlags...)}
+	for i := 2; i <= 3; i++ {
+		nodes = append(nodes, startNode(t, fmt.Sprint("n", i), append([]string{"join", nodes[0].gossip}, openFlags...)...))
+	}
+	for _, p := range nodes {
+		p.waitReplicas(3)
+	}
+	return nodes
+}
+
+// stream publishes numbers to topics of the form s.N until it is ended, each
+// until it is acknowledged, and returns what was.
+func stream(nodes []*process, topics int) (end func() map[string]bool) {
+	stop, done := make(chan struct{}), make(chan map[string]bool, 1)
+	go func() {
+		acked := map[string]bool{}
+		at := 0 // the node that answers
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				done <- acked
+				return
+			default:
+			}
+			topic, data := fmt.Sprint("s.", i%topics), fmt.Sprint(i)
+			for !publishOnce(nodes[at%len(nodes)], topic, data) {
+				at++
+			}
+			acked[topic+"/"+data] = true
+		}
+	}()
+	return func() map[string]bool {
+		close(stop)
+		return <-done
+	}
+}
+
+var hasty = &http.Client{Timeout: 3 * time.Second}
+
+// publishOnce says whether the event was acknowledged; its id makes trying again
+// safe.
+func publishOnce(p *process, topic, data string) bool {
+	req, err := http.NewRequest("POST", p.url("/v1/topics/"+topic+"/events"), strings.NewReader(data))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Content-Type", "text/plain")
+	req.Header.Set("Pushd-Event-Id", topic+"/"+data)
+	resp, err := hasty.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode < 300
+}
+
+// tally is what a receiver got: how many different events, how many of them
+// again, and which topics were first delivered out of order.
+func tally(got []delivery) (events map[string]bool, again int, disordered []string) {
+	events = map[string]bool{}
+	last := map[string]int{}
+	ids := map[string]string{}
+	for _, d := range got {
+		what := d.topic + "/" + d.body
+		if id, known := ids[what]; known {
+			again++
+			if id != d.id {
+				disordered = append(disordered, what+" under two ids")
+			}
+			continue
+		}
+		var n int
+		_, _ = fmt.Sscan(d.body, &n)
+		if n < last[d.topic] {
+			disordered = append(disordered, what)
+		}
+		events[what], ids[what], last[d.topic] = true, d.id, n
+	}
+	return events, again, disordered
+}
+
+// drained waits until the webhook has no lag, and returns what came.
+func (r *receiver) drained(p *process, id string) []delivery {
+	r.t.Helper()
+	p.wait("no lag", func() error {
+		var w protocol.Webhook
+		if status := p.webhookCall("GET", "/"+id, "", &w); status != http.StatusOK || w.Lag.Events != 0 {
+			return fmt.Errorf("%d %+v", status, w)
+		}
+		return nil
+	})
+	return r.deliveries()
+}
+
+// settledWindow is how many events of a partition a lost leader may repeat: what
+// it had settled without having stored that, and what was in flight.
+const settledWindow = 64 + 8
+
+func TestWebhooksLoseNothingOverKilledLeaders(t *testing.T) {
+	for _, ordering := range []string{"parallel", "ordered"} {
+		t.Run(ordering, func(t *testing.T) {
+			nodes := startOpenCluster(t)
+			r := newReceiver(t, nil)
+			hook := nodes[0].register(r, fmt.Sprintf(`"topics":["s.*"],"ordering":%q`, ordering))
+			end := stream(nodes, 16)
+			const kills = 3
+			for i := range kills {
+				n := len(r.deliveries())
+				r.wait("deliveries before the kill", atLeast(n+300))
+				victim := nodes[i%len(nodes)]
+				victim.kill()
+				n = len(r.deliveries())
+				r.wait("deliveries behind the kill", atLeast(n+300))
+				victim.start()
+				victim.waitReady()
+			}
+			acked := end()
+			events, again, disordered := tally(r.drained(nodes[0], hook.ID))
+			lost := 0
+			for what := range acked {
+				if !events[what] {
+					lost++
+				}
+			}
+			t.Logf("%d acknowledged, %d lost, %d came again over %d kills", len(acked), lost, again, kills)
+			if lost > 0 {
+				t.Errorf("%d of %d acknowledged events never came", lost, len(acked))
+			}
+			if most := kills * 8 * settledWindow; again > most {
+				t.Errorf("%d came again, want at most %d", again, most)
+			}
+			if ordering == "ordered" && len(disordered) > 0 {
+				t.Errorf("first deliveries out of order: %v", disordered[:min(len(disordered), 10)])
+			}
+		})
+	}
+}
+
+func TestWebhooksRepeatNothingOverPlannedStops(t *testing.T) {
+	nodes := startOpenCluster(t)
+	r := newReceiver(t, nil)
+	hook := nodes[0].register(r, `"topics":["s.*"],"ordering":"ordered"`)
+	end := stream(nodes, 16)
+	for _, p := range nodes {
+		n := len(r.deliveries())
+		r.wait("deliveries before the stop", atLeast(n+200))
+		p.stop()
+		p.start()
+		p.waitReady()
+		p.waitReplicas(3)
+	}
+	acked := end()
+	events, again, disordered := tally(r.drained(nodes[0], hook.ID))
+	t.Logf("%d acknowledged, %d came, %d again over 3 stops", len(acked), len(events), again)
+	if len(events) < len(acked) || again > 0 || len(disordered) > 0 {
+		t.Errorf("%d of %d acknowledged events came, %d again, out of order %v; want all, once, in order", len(events), len(acked), again, disordered)
+	}
+}
+
+func TestALeaderThatWasPausedSendsNothingOutOfOrder(t *testing.T) {
+	nodes := startOpenCluster(t)
+	r := newReceiver(t, nil)
+	hook := nodes[0].register(r, `"topics":["s.*"],"ordering":"ordered"`)
+	end := stream(nodes, 16)
+	for _, p := range nodes {
+		n := len(r.deliveries())
+		r.wait("deliveries before the pause", atLeast(n+200))
+		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		n = len(r.deliveries())
+		r.wait("deliveries during the pause", atLeast(n+200))
+		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		p.waitReady()
+	}
+	acked := end()
+	events, again, disordered := tally(r.drained(nodes[0], hook.ID))
+	t.Logf("%d acknowledged, %d came, %d again over 3 pauses", len(acked), len(events), again)
+	for what := range acked {
+		if !events[what] {
+			t.Errorf("%s never came", what)
+		}
+	}
+	if most := 3 * 8 * settledWindow; again > most || len(disordered) > 0 {
+		t.Errorf("%d came again, want at most %d; first deliveries out of order: %v", again, most, disordered)
+	}
+}
+
+// npmReceiver is an endpoint written with the npm package of the specification.
+const npmReceiver = `
+const { Webhook } = require("standardwebhooks");
+const server = require("http").createServer((req, res) => {
+  const parts = [];
+  req.on("data", (d) => parts.push(d)).on("end", () => {
+    const body = Buffer.concat(parts).toString();
+    let said;
+    try {
+      said = { ok: true, data: new Webhook(process.env.SECRET).verify(body, req.headers) };
+    } catch (e) {
+      said = { ok: false, error: String(e) };
+    }
+    console.log(JSON.stringify(said));
+    res.statusCode = said.ok ? 204 : 401;
+    res.end();
+  });
+}).listen(0, "127.0.0.1", () => console.log(JSON.stringify({ port: server.address().port })));
+`
+
+func TestTheSpecificationsNpmPackageVerifiesWhatIsSent(t *testing.T) {
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("there is no npm here; the Go library stands for it in package webhook")
+	}
+	dir := t.TempDir()
+	install, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(install, "npm", "install", "--no-audit", "--no-fund", "--prefix", dir, "standardwebhooks@1.1.1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Skipf("the npm package standardwebhooks can't be had here: %v\n%s", err, out)
+	}
+	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
+	node := exec.Command("node", "-e", npmReceiver)
+	node.Dir, node.Env = dir, append(os.Environ(), "SECRET="+secret)
+	out, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Skipf("node does not run here: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = node.Process.Kill()
+		_ = node.Wait()
+	})
+	said := json.NewDecoder(out)
+	var hello struct{ Port int }
+	if err := said.Decode(&hello); err != nil {
+		t.Fatal(err)
+	}
+	p := startNode(t, "n1", openFlags...)
+	var hook protocol.Webhook
+	p.webhookCall("POST", "", fmt.Sprintf(`{"url":"http://127.0.0.1:%d/","topics":["a"],"secret":%q}`, hello.Port, secret), &hook)
+	for _, format := range []string{"standard", "envelope", "cloudevents"} {
+		p.webhookCall("PATCH", "/"+hook.ID, fmt.Sprintf(`{"format":%q}`, format), nil)
+		p.publish("a", `{"n":"é"}`, "Content-Type", "application/json")
+		var verdict struct {
+			OK    bool
+			Error string
+			Data  map[string]any
+		}
+		if err := said.Decode(&verdict); err != nil || !verdict.OK {
+			t.Errorf("format %s: %+v, %v", format, verdict, err)
+		}
+	}
+	p.webhookCall("POST", "/"+hook.ID+"/rotate-secret", "", nil)
+	p.publish("a", `{}`, "Content-Type", "application/json")
+	var verdict struct{ OK bool }
+	if err := said.Decode(&verdict); err != nil || !verdict.OK {
+		t.Errorf("by the old secret, while it still signs: %+v, %v", verdict, err)
+	}
+}
+
+func TestAnAddressOfThisMachineIsRefusedUnlessAllowed(t *testing.T) {
+	p := startNode(t, "n1", "--webhook-allow-http", "--webhook-no-verify")
+	r := newReceiver(t, nil)
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(r.server.URL, "http://"))
+	for _, host := range []string{"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "10.0.0.1", "169.254.169.254"} {
+		if status := p.webhookCall("POST", "", fmt.Sprintf(`{"url":"http://%s:%s/","topics":["a"]}`, host, port), nil); status != http.StatusBadRequest {
+			t.Errorf("%s: got %d, want 400", host, status)
+		}
+	}
+	var hook protocol.Webhook // a name may point anywhere: it is looked at when it is dialled
+	p.webhookCall("POST", "", fmt.Sprintf(`{"url":"http://localhost:%s/","topics":["a"]}`, port), &hook)
+	p.publish("a", "x")
+	p.wait("a refused attempt", func() error {
+		var list protocol.WebhookAttempts
+		p.webhookCall("GET", "/"+hook.ID+"/attempts", "", &list)
+		if len(list.Attempts) == 0 || list.Attempts[0].Status != nil || !strings.Contains(list.Attempts[0].Error, "address not allowed") {
+			return fmt.Errorf("attempts: %+v", list)
+		}
+		return nil
+	})
+	if n := len(r.deliveries()); n != 0 {
+		t.Errorf("the receiver on this machine got %d requests", n)
+	}
 }

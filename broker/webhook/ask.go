@@ -55,7 +55,7 @@ func (d *Dispatcher) heed(e *endpoint, until int64) {
 	e.hold = max(e.hold, min(until, d.now().Add(maxRetryAfter).UnixMilli()))
 	for _, n := range e.lanes {
 		n.dirty = true
-		n.lead.changed(0)
+		n.lead.changed(0, 0)
 	}
 }
 

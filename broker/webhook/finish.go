@@ -42,7 +42,7 @@ func (d *Dispatcher) finish(j job, record *broker.Record, r result) {
 		} else {
 			j.lane.retry(it, it.next)
 		}
-		j.lane.lead.changed(0)
+		j.lane.lead.changed(0, 0)
 	}
 	d.enqueue(e)
 }
@@ -126,7 +126,7 @@ func (d *Dispatcher) settle(j job) {
 	n.settle(j.item, func(topic string, after, upTo uint64) uint64 {
 		return d.broker.NextOf(n.lead.partition, topic, after, upTo)
 	})
-	n.lead.changed(1)
+	n.lead.changed(1, n.unsaved)
 	d.behind(n)
 }
 

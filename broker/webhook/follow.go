@@ -173,7 +173,7 @@ func (d *Dispatcher) join(l *lead, e *endpoint, c broker.Consumer) *lane {
 	e.hold = max(e.hold, min(c.State.Hold, now.Add(maxRetryAfter).UnixMilli()))
 	if e.hold > c.State.Hold {
 		n.dirty = true // so that the next leader of this partition knows, too
-		l.changed(0)
+		l.changed(0, 0)
 	}
 	if e.failing == 0 && e.lastGood.IsZero() {
 		e.failing = c.State.Failing

@@ -159,10 +159,10 @@ func (d *Dispatcher) behind(n *lane) {
 }
 
 // changed notes progress that is to be replicated. d.mu is held.
-func (l *lead) changed(settled int) {
+func (l *lead) changed(settled, ofLane int) {
 	l.unsaved += settled
 	to := l.soon
-	if l.unsaved >= saveSettles {
+	if l.unsaved >= saveSettles || ofLane >= saveLane {
 		to = l.kick
 	}
 	select {
@@ -221,7 +221,7 @@ func (l *lead) saveNow(ctx context.Context) error {
 			l.d.finishReplay(n)
 		}
 		if err != nil {
-			l.changed(0)
+			l.changed(0, 0)
 		}
 		l.d.counters.saves++
 		l.d.pump()

@@ -13,7 +13,8 @@ const (
 	maxFailing         = 1024
 	feedPlaces         = 512 // events looked at by a partition's feed at once
 
-	saveSettles  = 64                     // settled events of a partition after which progress is replicated at once
+	saveSettles  = 256                    // settled events of a partition after which progress is replicated at once
+	saveLane     = 48                     // the same of one lane: before its window closes
 	saveAfter    = 250 * time.Millisecond // the longest that progress waits otherwise
 	saveApart    = 20 * time.Millisecond  // the least between two
 	saveTimeout  = 5 * time.Second

@@ -7,6 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
 )
 
 // The example of the Standard Webhooks specification's libraries.
@@ -116,4 +121,37 @@ func FuzzParseRetryAfter(f *testing.F) {
 			t.Errorf("%q: got %v", text, d)
 		}
 	})
+}
+
+// TestTheSpecificationsGoLibraryVerifiesWhatIsSent takes the library as another
+// receiver would.
+func TestTheSpecificationsGoLibraryVerifiesWhatIsSent(t *testing.T) {
+	older, newer := makeSecret(secret{}), makeSecret(secret{})
+	now := time.Now()
+	w := &broker.Webhook{ID: "wh_1", Spec: protocol.WebhookSpec{URL: "https://a.example/", Topics: []string{"a"}}}
+	to, err := newTarget(w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.secrets, to.secretUntil = []secret{newer, older}, []time.Time{{}, now.Add(time.Hour)}
+	for _, body := range []string{`{"a":"é"}`, "hello", "", "\xff\xfe\x00"} {
+		o := outgoing{id: "msg_1_2_3", body: []byte(body), contentType: "text/plain"}
+		h := o.request(t.Context(), http.MethodPost, to, now).Header
+		for name, s := range map[string]secret{"the new secret": newer, "the old secret": older} {
+			wh, err := standardwebhooks.NewWebhook(s.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := wh.Verify([]byte(body), h); err != nil {
+				t.Errorf("%q by %s: %v", body, name, err)
+			}
+			if err := wh.Verify([]byte(body+"x"), h); err == nil {
+				t.Errorf("%q changed, by %s: verified", body, name)
+			}
+		}
+		old := o.request(t.Context(), http.MethodPost, to, now.Add(-301*time.Second)).Header
+		if wh, _ := standardwebhooks.NewWebhook(newer.text); wh.Verify([]byte(body), old) == nil {
+			t.Errorf("%q from five minutes ago: verified", body)
+		}
+	}
 }

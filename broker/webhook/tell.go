@@ -124,7 +124,7 @@ func (d *Dispatcher) missed(n *lane, gaps []protocol.Gap) {
 		n.endpoint.lastError = d.now().UTC().Format(time.RFC3339) + fmt.Sprintf(" events %d to %d of %s were gone (%s) before they could be delivered", g.From, g.To, g.Topic, g.Reason)
 	}
 	if len(gaps) > 0 {
-		n.lead.changed(0)
+		n.lead.changed(0, 0)
 	}
 }
 
