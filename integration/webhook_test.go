@@ -244,9 +244,9 @@ func publishOnce(p *process, topic, data string) bool {
 	return resp.StatusCode < 300
 }
 
-// tally is what a receiver got: how many different events, how many of them
+// summed is what a receiver got: how many different events, how many of them
 // again, and which topics were first delivered out of order.
-func tally(got []delivery) (events map[string]bool, again int, disordered []string) {
+func summed(got []delivery) (events map[string]bool, again int, disordered []string) {
 	events = map[string]bool{}
 	last := map[string]int{}
 	ids := map[string]string{}
@@ -305,7 +305,7 @@ func TestWebhooksLoseNothingOverKilledLeaders(t *testing.T) {
 				victim.waitReady()
 			}
 			acked := end()
-			events, again, disordered := tally(r.drained(nodes[0], hook.ID))
+			events, again, disordered := summed(r.drained(nodes[0], hook.ID))
 			lost := 0
 			for what := range acked {
 				if !events[what] {
@@ -340,7 +340,7 @@ func TestWebhooksRepeatNothingOverPlannedStops(t *testing.T) {
 		p.waitReplicas(3)
 	}
 	acked := end()
-	events, again, disordered := tally(r.drained(nodes[0], hook.ID))
+	events, again, disordered := summed(r.drained(nodes[0], hook.ID))
 	t.Logf("%d acknowledged, %d came, %d again over 3 stops", len(acked), len(events), again)
 	if len(events) < len(acked) || again > 0 || len(disordered) > 0 {
 		t.Errorf("%d of %d acknowledged events came, %d again, out of order %v; want all, once, in order", len(events), len(acked), again, disordered)
@@ -366,7 +366,7 @@ func TestALeaderThatWasPausedSendsNothingOutOfOrder(t *testing.T) {
 		p.waitReady()
 	}
 	acked := end()
-	events, again, disordered := tally(r.drained(nodes[0], hook.ID))
+	events, again, disordered := summed(r.drained(nodes[0], hook.ID))
 	t.Logf("%d acknowledged, %d came, %d again over 3 pauses", len(acked), len(events), again)
 	for what := range acked {
 		if !events[what] {
