@@ -131,17 +131,19 @@ type command struct {
 	restored  restoredPart
 }
 
-func decodeCommand(entry []byte) (c command, err error) {
-	r := protocol.NewBinaryReader(entry)
+// decodeCommand reads an entry, which must never change: texts are parts of it.
+// room is for proposals, and used if it is enough.
+func decodeCommand(entry []byte, room []proposal) (c command, err error) {
+	r := protocol.NewSharedReader(entry)
 	if v := r.Byte(); v != commandVersion {
 		return c, fmt.Errorf("log entry of version %d, this pushd knows %d", v, commandVersion)
 	}
 	c.kind, c.time = commandKind(r.Byte()), int64(r.Uvarint())
 	switch c.kind {
 	case commandPublish:
-		c.proposals = make([]proposal, r.Count(maxBatchEvents, 12))
-		for i := range c.proposals {
-			c.proposals[i] = readProposal(r)
+		c.proposals = room[:0]
+		for range r.Count(maxBatchEvents, 12) {
+			c.proposals = append(c.proposals, readProposal(r))
 		}
 	case commandDelete:
 		c.topic = r.Text(protocol.MaxTopicBytes)

@@ -16,7 +16,7 @@ import (
 // read the segment. Little-endian:
 //
 //	"pushdidx" | version u32 | flags u32 (1: records are missing between) | first, final position u64 | segment bytes u64
-//	| records u32 | topics u32 | CRC-32C of the segment as it was first sealed u32 | CRC-32C of all that is not this field u32
+//	| records u32 | topics u32 | sum of the segment as it was first sealed u32 | CRC-32C of all that is not this field u32
 //	| times i64… | file offsets u32… | owners u32… | postings u32… | places u32… (flag 1) | per topic: id 16 bytes, hash u64
 //
 // It can be made anew from the segment, so that a damaged one costs time only.
@@ -34,7 +34,7 @@ var errIndex = errors.New("not the segment's index")
 type sealedInfo struct {
 	first, final uint64
 	size         int64
-	sum          uint32 // of the segment as it was first sealed; 0: not known
+	sum          uint32 // CRC-32C of the heads of segment and records as first sealed; 0: not known
 }
 
 // seal makes the sealed form of an index, as a file's bytes. names gives the

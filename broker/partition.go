@@ -19,6 +19,10 @@ type Partition struct {
 	policies func() *Catalog
 	tailMax  int
 
+	// The apply goroutine's own, so that an entry costs allocations and not its events.
+	room  []proposal // for the next entry's
+	fresh []Record   // for this entry's events
+
 	mu        sync.RWMutex // guards what follows, but for the segments' unwritten bytes
 	topics    *topicTable
 	dedupe    *dedupe
@@ -70,7 +74,7 @@ type stored struct {
 // for a deletion. A failing disk panics with an error that names it: the node
 // must not go on.
 func (p *Partition) Apply(index uint64, entry []byte) any {
-	c, err := decodeCommand(entry)
+	c, err := decodeCommand(entry, p.room)
 	if err != nil {
 		return fmt.Errorf("partition %d: entry %d: %w", p.id, index, err)
 	}
@@ -89,10 +93,12 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 	switch c.kind {
 	case commandPublish:
 		results := make([]stored, len(c.proposals))
+		p.fresh = make([]Record, len(c.proposals))
 		for i := range c.proposals {
 			results[i] = p.publish(&c.proposals[i], &wake)
 		}
-		result = results
+		clear(c.proposals) // they would keep the entry
+		p.room, result = c.proposals, results
 	case commandDelete:
 		result = p.delete(c.topic, &wake)
 	case commandConsumers:
@@ -185,7 +191,13 @@ func (p *Partition) store(t *topic, e *protocol.Event) {
 	size := p.segments[len(p.segments)-1].append(p.position, t.slot, e)
 	t.bytes += uint64(size)
 	t.newest = p.position
-	p.tail.push(&Record{Event: *e, Position: p.position}, size)
+	if len(p.fresh) == 0 {
+		p.fresh = make([]Record, 1)
+	}
+	r := &p.fresh[0]
+	p.fresh = p.fresh[1:]
+	r.Event, r.Position = *e, p.position
+	p.tail.push(r, size)
 }
 
 // delete ends a topic. Its mark takes a position, so that every reader passes
@@ -202,7 +214,7 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 	p.dropAll(t)
 	p.store(t, &protocol.Event{Topic: name, Epoch: t.epoch, Time: p.time})
 	past.deleted, t.first, t.bytes = p.position, t.last+1, 0
-	if p.buried = append(p.buried, name); len(p.buried) > maxTombstones {
+	if p.buried = append(p.buried, t.name); len(p.buried) > maxTombstones {
 		if oldest := p.topics.find(p.buried[0]); oldest != nil && oldest.past != nil {
 			oldest.past.epochs = nil
 		}

@@ -162,7 +162,7 @@ func (b *Broker) serveRestore(ctx context.Context, req []byte) ([]byte, error) {
 	r := protocol.NewBinaryReader(req)
 	id := uint16(r.Uvarint())
 	entry := slices.Clone(r.Rest())
-	if c, err := decodeCommand(entry); err != nil || c.kind != commandRestore {
+	if c, err := decodeCommand(entry, nil); err != nil || c.kind != commandRestore {
 		return nil, protocol.BadRequest.Errorf("restore: malformed part")
 	}
 	done, err := b.restoreHere(ctx, id, entry)

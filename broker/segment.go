@@ -36,7 +36,7 @@ type segment struct {
 	first uint64 // position of the first record, or of what was that before compaction
 	final uint64 // position of the last record, likewise; first-1 if there is none
 	size  int64  // bytes, unwritten ones included
-	sum   uint32 // CRC-32C of the file, as it was before compaction; 0: not known
+	sum   uint32 // CRC-32C of the heads of segment and records, before compaction; 0: not known
 	*index
 	durable atomic.Bool // full, and synced
 	release func()      // lets go of the index file; nil while the segment grows
@@ -105,7 +105,7 @@ func (s *segment) append(position uint64, slot uint32, e *protocol.Event) (size 
 	s.unwritten = appendRecord(s.unwritten, position, e)
 	s.add(slot, uint32(s.size), e.Time)
 	record := s.unwritten[before:]
-	s.sum = crc32.Update(s.sum, crcTable, record)
+	s.sum = crc32.Update(s.sum, crcTable, record[:recordHead])
 	s.size += int64(len(record))
 	s.final = position
 	if e.Offset != 0 {

@@ -60,6 +60,7 @@ func (s *segment) scan(slotOf func(string) uint32) error {
 		return err
 	}
 	s.index, s.final = &index{}, s.first-1
+	s.sum = crc32.Checksum(b[:segmentHead], crcTable)
 	for at := int64(segmentHead); at < s.size; {
 		r, n, err := decodeRecord(b[at:])
 		if err != nil {
@@ -72,10 +73,11 @@ func (s *segment) scan(slotOf func(string) uint32) error {
 			s.place = binary.LittleEndian.AppendUint32(s.place, uint32(r.Position-s.first))
 		}
 		s.add(slotOf(r.Topic), uint32(at), r.Time)
+		s.sum = crc32.Update(s.sum, crcTable, b[at:at+recordHead])
 		at += int64(n)
 	}
-	if s.sum = 0; flags&compacted == 0 {
-		s.sum = crc32.Checksum(b, crcTable)
+	if flags&compacted != 0 {
+		s.sum = 0
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"iter"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -77,7 +78,7 @@ func (tt *topicTable) intern(name string) *topic {
 	}
 	slot := tt.take()
 	t := &tt.chunks[slot/topicChunk][slot%topicChunk]
-	*t = topic{name: name, slot: slot, first: 1}
+	*t = topic{name: strings.Clone(name), slot: slot, first: 1} // the name may be a part of a log entry
 	hash := tt.hash(name)
 	if same, ok := tt.byHash[hash]; ok {
 		t.chain = same + 1

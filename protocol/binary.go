@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/binary"
 	"errors"
+	"unsafe"
 )
 
 // ErrBinary says that bytes are not the binary form of what was asked for.
@@ -68,12 +69,17 @@ func AppendBytes[T ~string | ~[]byte](dst []byte, s T) []byte {
 // that isn't there, or breaks its limit, makes Err return [ErrBinary]; every
 // later field is zero.
 type BinaryReader struct {
-	rest []byte
-	bad  bool
+	rest   []byte
+	bad    bool
+	shared bool // texts are parts of the input
 }
 
 // NewBinaryReader reads b, which must not change while results are in use.
 func NewBinaryReader(b []byte) *BinaryReader { return &BinaryReader{rest: b} }
+
+// NewSharedReader reads b, which must never change: texts are parts of it, too,
+// so that nothing is allocated for them, and whoever keeps one keeps all of b.
+func NewSharedReader(b []byte) *BinaryReader { return &BinaryReader{rest: b, shared: true} }
 
 // Err is nil if all fields so far were there.
 func (r *BinaryReader) Err() error {
@@ -121,7 +127,13 @@ func (r *BinaryReader) Bytes(limit int) []byte {
 }
 
 // Text reads bytes of at most limit as a string.
-func (r *BinaryReader) Text(limit int) string { return string(r.Bytes(limit)) }
+func (r *BinaryReader) Text(limit int) string {
+	b := r.Bytes(limit)
+	if r.shared {
+		return unsafe.String(unsafe.SliceData(b), len(b))
+	}
+	return string(b)
+}
 
 // Count reads how many items of at least size bytes follow: never more than
 // limit, nor than the input can hold.
