@@ -12,6 +12,10 @@
 //	linkcall linkwriter calls: one connection per ordered pair, coalesced writes
 //	linkstream          frames that one node pushes to another
 //	placement           which nodes ought to hold which partition: a pure function
+//	presence  attendances of clients in topics; what the rest of the package is asked
+//	  tally delta       counts by topic of one run of a node; the state that is gossiped
+//	  roster audience notice   members by way of this node; by way of all; what is told of them
+//	  replica spread pull codec   whose tallies there are; how they travel
 //
 // # Promises
 //
@@ -26,6 +30,10 @@
 //     node that merely moved to another address does not.
 //   - A split of any length heals within ten seconds of the network's healing:
 //     memberlist alone would not look for the dead again.
+//   - Presence converges to what its nodes say, in any order of packets, with any
+//     of them lost or doubled: within a second of a change, within ten of a
+//     node's death or a split's healing. A watcher's list, changed by what it is
+//     told, is always one that [Presence.List] could have given.
 //   - A call's error tells whether the request surely did not arrive
 //     ([ErrUnreachable]), may have arrived ([ErrOutcomeUnknown]), or was refused
 //     by the other side ([RemoteError]). A dead or frozen host is found within

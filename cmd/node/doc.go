@@ -22,6 +22,8 @@
 //	release                replicas that are others' now
 //	drain                  SIGTERM
 //	status readers         what is asked of all nodes
+//	presence               who is in a topic, where its policy allows it
+//	presencelog presencerecord   the record of it: which node keeps which; one topic's
 //
 // Promises: a replica is dropped only after its group's leader has said that
 // the group does without it; the catalog forgets a node of a partition only
