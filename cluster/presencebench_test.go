@@ -62,8 +62,9 @@ func (c countedCalls) Call(ctx context.Context, node string, method uint8, req [
 
 // fleet is nodes with presence on loopback, in one process.
 type fleet struct {
-	nodes []*Presence
-	bytes atomic.Int64
+	nodes  []*Presence
+	gossip atomic.Int64 // bytes
+	calls  atomic.Int64
 }
 
 func newFleet(b *testing.B, n int) *fleet {
@@ -101,7 +102,7 @@ func (f *fleet) start(b *testing.B, i int) {
 	}
 	o := Options{
 		ID: nodeID(i), Name: fmt.Sprint("n", i), ClusterID: "c", Started: time.Now(),
-		PeerAddr: l.Addr().String(), Transport: countedTransport{gossip, &f.bytes},
+		PeerAddr: l.Addr().String(), Transport: countedTransport{gossip, &f.gossip},
 	}
 	if len(f.nodes) > 0 {
 		o.Seeds = []string{f.nodes[0].cluster.Self().GossipAddr}
@@ -114,7 +115,7 @@ func (f *fleet) start(b *testing.B, i int) {
 		n, ok := c.Node(id)
 		return n.PeerAddr, ok
 	}})
-	p := StartPresence(PresenceOptions{Cluster: c, Calls: countedCalls{link, &f.bytes}})
+	p := StartPresence(PresenceOptions{Cluster: c, Calls: countedCalls{link, &f.calls}})
 	for _, m := range []uint8{MethodPresenceTally, MethodPresenceMembers} {
 		link.Handle(m, func(ctx context.Context, from string, req []byte) ([]byte, error) {
 			return p.ServeCall(ctx, from, m, req)
@@ -170,7 +171,8 @@ func measureSpread(b *testing.B, f *fleet, rate int) {
 			}
 		}
 	}
-	f.bytes.Store(0)
+	f.gossip.Store(0)
+	f.calls.Store(0)
 	cpu, began := cpuNow(), time.Now()
 	changes := f.churn(b, rate, lasts, func(n int) {
 		i := n % probes
@@ -191,7 +193,11 @@ func measureSpread(b *testing.B, f *fleet, rate int) {
 	b.ReportMetric(ms(l.list[n/2]), "p50-ms")
 	b.ReportMetric(ms(l.list[n*99/100]), "p99-ms")
 	b.ReportMetric(ms(l.list[n-1]), "max-ms")
-	b.ReportMetric(float64(f.bytes.Load())/1000/took.Seconds()/float64(len(f.nodes)), "kB/s/node")
+	perNode := func(bytes *atomic.Int64) float64 {
+		return float64(bytes.Load()) / 1000 / took.Seconds() / float64(len(f.nodes))
+	}
+	b.ReportMetric(perNode(&f.gossip), "gossip-kB/s/node")
+	b.ReportMetric(perNode(&f.calls), "lists-kB/s/node")
 	b.ReportMetric(float64(used.Microseconds())/float64(changes), "cpu-µs/change")
 	b.ReportMetric(100*used.Seconds()/took.Seconds()/float64(len(f.nodes)), "%core/node")
 	b.ReportMetric(float64(changes)/took.Seconds(), "changes/s")
