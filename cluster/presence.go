@@ -162,7 +162,7 @@ func (p *Presence) unwatch(topic string, w *watcher, now time.Time) {
 	if a == nil || w == nil {
 		return
 	}
-	if delete(a.watchers, w); len(a.watchers) == 0 {
+	if a.unwatch(w); len(a.watchers) == 0 {
 		a.idle = now
 	}
 }
@@ -260,8 +260,8 @@ func (p *Presence) audience(topic string, now time.Time) *audience {
 	a := newAudience(topic, topicKey(topic), now)
 	p.audiences[topic], p.byKey[a.key] = a, a
 	if t := p.roster[topic]; t != nil {
-		for e := t.here.Front(); e != nil; e = e.Next() {
-			a.put(p.self.id, e.Value.(*localMember).presence, p.names)
+		for _, m := range t.members {
+			a.put(p.self.id, m.presence, p.names)
 		}
 	}
 	for _, r := range p.replicas {

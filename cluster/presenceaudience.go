@@ -15,9 +15,9 @@ type audience struct {
 	key      uint64
 	members  []*present // in order of id
 	sources  map[uint64]*membersView
-	watchers map[*watcher]struct{}
+	watchers []*watcher
 	idle     time.Time     // since when there are no watchers
-	moved    chan struct{} // closed and made anew when a source catches up
+	moved    chan struct{} // not nil: somebody waits for the sources to catch up
 
 	pending  []*happening // what the watchers are to be told, in order
 	byID     map[string]*happening
@@ -49,6 +49,7 @@ type membersView struct {
 // watcher is told of changes in batches after one.
 type watcher struct {
 	after uint64
+	at    int // among the audience's
 	tell  func(*protocol.PresenceChange)
 }
 
@@ -67,8 +68,7 @@ type batch struct {
 
 func newAudience(topic string, key uint64, now time.Time) *audience {
 	return &audience{
-		topic: topic, key: key, sources: map[uint64]*membersView{}, watchers: map[*watcher]struct{}{},
-		idle: now, moved: make(chan struct{}), tokens: presenceBurst, refilled: now,
+		topic: topic, key: key, idle: now, tokens: presenceBurst, refilled: now,
 	}
 }
 
@@ -139,6 +139,9 @@ func (a *audience) dropAll(replica uint64, keep map[string]struct{}, names nodeN
 func (a *audience) take(replica uint64, page *membersPage, names nodeNames) (more bool) {
 	v := a.sources[replica]
 	if v == nil {
+		if a.sources == nil {
+			a.sources = map[uint64]*membersView{}
+		}
 		v = &membersView{}
 		a.sources[replica] = v
 	}

@@ -241,3 +241,22 @@ func BenchmarkPresenceJoin(b *testing.B) {
 		a.Leave(0)
 	}
 }
+
+func TestAMemberOnAStreamCostsItsNodeLessThanAKilobyte(t *testing.T) {
+	inCrowd(t, 1, func(c *crowd) {
+		const n = 50_000
+		names := make([]string, n)
+		for i := range n {
+			names[i] = fmt.Sprint("user.", i)
+		}
+		heap := heapNow()
+		for _, name := range names {
+			_, _ = c.node(1).Join(c.Context(), name, name, nil, func(*protocol.PresenceChange) {})
+		}
+		per := (heapNow() - heap) / n
+		c.Logf("%d bytes of heap per member, each alone in a topic", per)
+		if per > 1000 {
+			c.Errorf("got %d bytes per member, want at most 1,000", per)
+		}
+	})
+}

@@ -47,8 +47,20 @@ func (a *audience) watch(w *watcher, now time.Time, names nodeNames) {
 	if len(a.pending) > 0 && !a.due.After(now) {
 		a.close(names)
 	}
-	w.after = a.batch
-	a.watchers[w] = struct{}{}
+	w.after, w.at = a.batch, len(a.watchers)
+	a.watchers = append(a.watchers, w)
+}
+
+// unwatch ends it. More calls than one do nothing.
+func (a *audience) unwatch(w *watcher) {
+	if w.at >= len(a.watchers) || a.watchers[w.at] != w {
+		return
+	}
+	last := len(a.watchers) - 1
+	a.watchers[w.at] = a.watchers[last]
+	a.watchers[w.at].at = w.at
+	a.watchers[last] = nil
+	a.watchers = a.watchers[:last]
 }
 
 // close ends the batch under way.
@@ -100,7 +112,7 @@ func (a *audience) notices(now time.Time, names nodeNames) (out []notice) {
 	}
 	for _, b := range a.closed {
 		n := notice{change: b.change}
-		for w := range a.watchers {
+		for _, w := range a.watchers {
 			if w.after < b.number {
 				n.watchers = append(n.watchers, w)
 			}

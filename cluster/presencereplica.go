@@ -106,9 +106,9 @@ func (p *Presence) down(r *replica, now time.Time) {
 	for _, a := range p.audiences {
 		if a.sources[r.id] != nil {
 			a.forget(r.id, p.names)
-			p.caughtUp(a)
 			p.touch(a)
 		}
+		p.caughtUp(a)
 	}
 }
 
@@ -122,9 +122,9 @@ func (p *Presence) want(r *replica, a *audience) {
 		delete(r.wanted, a)
 		if v != nil && v.have < e.version {
 			a.forget(r.id, p.names)
-			p.caughtUp(a)
 			p.touch(a)
 		}
+		p.caughtUp(a)
 	case v == nil || v.have < e.version || v.started > 0:
 		r.wanted[a] = struct{}{}
 		p.signal()
@@ -149,8 +149,8 @@ func (p *Presence) complete(a *audience) bool {
 
 // caughtUp lets those go on who wait for an audience to be complete.
 func (p *Presence) caughtUp(a *audience) {
-	if p.complete(a) {
+	if a.moved != nil && p.complete(a) {
 		close(a.moved)
-		a.moved = make(chan struct{})
+		a.moved = nil
 	}
 }

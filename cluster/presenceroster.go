@@ -2,8 +2,8 @@ package cluster
 
 import (
 	"cmp"
-	"container/list"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -11,22 +11,24 @@ import (
 type roster map[string]*localTopic
 
 // localTopic is a topic with members here. Both lists are in order of version,
-// so that what changed since one is at their ends.
+// so that what changed since one is at their ends. Most topics have few members,
+// which is why there is no map.
 type localTopic struct {
 	name    string
 	key     uint64
-	members map[string]*list.Element
-	here    list.List // of *localMember
-	left    list.List // of *localMember: the newest of those that are gone
-	floor   uint64    // those that left up to this version are forgotten
+	members []*localMember // in order of id
+	here    memberList
+	left    memberList // the newest of those that are gone
+	floor   uint64     // those that left up to this version are forgotten
 }
 
 // localMember is a member by way of this node.
 type localMember struct {
-	topic     *localTopic
-	presence  memberSource
-	lingering []*linger
-	version   uint64
+	topic      *localTopic
+	presence   memberSource
+	lingering  []*linger
+	version    uint64
+	prev, next *localMember // in the list that it is in
 }
 
 // memberSource is a member as one node knows it.
@@ -50,16 +52,15 @@ type linger struct {
 func (r roster) connect(topic string, head uint64, id string, info []byte, now time.Time) *localMember {
 	t := r[topic]
 	if t == nil {
-		t = &localTopic{name: topic, key: topicKey(topic), floor: head, members: map[string]*list.Element{}}
+		t = &localTopic{name: topic, key: topicKey(topic), floor: head}
 		r[topic] = t
 	}
-	e := t.members[id]
-	if e == nil {
-		m := &localMember{topic: t, presence: memberSource{id: id, since: now.UnixNano()}}
-		e = t.here.PushBack(m)
-		t.members[id] = e
+	at, ok := t.find(id)
+	if !ok {
+		t.members = slices.Insert(t.members, at, &localMember{topic: t, presence: memberSource{id: id, since: now.UnixNano()}})
+		t.here.push(t.members[at])
 	}
-	m := e.Value.(*localMember)
+	m := t.members[at]
 	if info != nil {
 		m.presence.info, m.presence.infoAt = info, now.UnixNano()
 	}
@@ -80,25 +81,64 @@ func (r roster) disconnect(m *localMember) {
 		return
 	}
 	t := m.topic
-	t.here.Remove(t.members[m.presence.id])
-	delete(t.members, m.presence.id)
+	at, _ := t.find(m.presence.id)
+	t.members = slices.Delete(t.members, at, at+1)
 	if len(t.members) == 0 {
 		delete(r, t.name)
 		return
 	}
-	t.left.PushBack(m)
-	for t.left.Len() > max(minLeft, len(t.members)) {
-		t.floor = t.left.Remove(t.left.Front()).(*localMember).version
+	t.here.remove(m)
+	t.left.push(m)
+	for t.left.n > max(minLeft, len(t.members)) {
+		t.floor = t.left.first.version
+		t.left.remove(t.left.first)
 	}
+}
+
+func (t *localTopic) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(t.members, id, func(m *localMember, id string) int { return strings.Compare(m.presence.id, id) })
 }
 
 // touched gives a member that changed its version. A topic without members is
 // dropped with all that left it, so that theirs don't matter.
 func (m *localMember) touched(version uint64) {
 	m.version = version
-	if e := m.topic.members[m.presence.id]; e != nil && e.Value == m {
-		m.topic.here.MoveToBack(e)
+	if m.presence.connections > 0 {
+		m.topic.here.remove(m)
+		m.topic.here.push(m)
 	}
+}
+
+// memberList is members, the one that changed last at the end.
+type memberList struct {
+	first, last *localMember
+	n           int
+}
+
+func (l *memberList) push(m *localMember) {
+	m.prev, m.next = l.last, nil
+	if l.last == nil {
+		l.first = m
+	} else {
+		l.last.next = m
+	}
+	l.last = m
+	l.n++
+}
+
+func (l *memberList) remove(m *localMember) {
+	if m.prev == nil {
+		l.first = m.next
+	} else {
+		m.prev.next = m.next
+	}
+	if m.next == nil {
+		l.last = m.prev
+	} else {
+		m.next.prev = m.prev
+	}
+	m.prev, m.next = nil, nil
+	l.n--
 }
 
 // membersPull asks for a topic's members who changed behind a version. started
@@ -151,9 +191,8 @@ func (r roster) page(p membersPull, head uint64, budget int) membersPage {
 	return page
 }
 
-func appendSince(dst []memberItem, l *list.List, since uint64, gone bool) []memberItem {
-	for e := l.Back(); e != nil && e.Value.(*localMember).version > since; e = e.Prev() {
-		m := e.Value.(*localMember)
+func appendSince(dst []memberItem, l *memberList, since uint64, gone bool) []memberItem {
+	for m := l.last; m != nil && m.version > since; m = m.prev {
 		dst = append(dst, memberItem{m.presence, m.version, gone})
 	}
 	return dst

@@ -209,7 +209,11 @@ func (p *Presence) settle(ctx context.Context, topic string) {
 	for {
 		p.mu.Lock()
 		a := p.audience(topic, time.Now())
-		done, moved := p.complete(a), a.moved
+		done := p.complete(a)
+		if !done && a.moved == nil {
+			a.moved = make(chan struct{})
+		}
+		moved := a.moved
 		p.mu.Unlock()
 		if done {
 			return
