@@ -49,6 +49,7 @@ const (
 	MethodTopics                    // topics of the partitions held here
 	MethodConsumer                  // a consumer's begin, end or progress, at its partition's leader
 	MethodRestore                   // events of a snapshot file, at their partition's leader
+	MethodSum                       // the sum of a full segment
 	MethodRecord                    // a record's bytes, to repair another replica's
 )
 
@@ -63,7 +64,7 @@ type Options struct {
 	// ScrubRate is how much of the segments that are full is read over again, in bytes per second, to find damage
 	// in time; 0 means 1 MiB, less than 0 none.
 	ScrubRate int
-	// Damaged is called when a replica is found to differ from its leader's; nil: it is only logged.
+	// Damaged is called when a replica is found to differ from all others; nil: it is only logged.
 	Damaged func(partition uint16, reason string)
 }
 
@@ -311,6 +312,8 @@ func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []by
 		return b.serveConsumer(ctx, req)
 	case MethodRestore:
 		return b.serveRestore(ctx, req)
+	case MethodSum:
+		return b.serveSum(req)
 	case MethodRecord:
 		return b.serveRecord(req)
 	}

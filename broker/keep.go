@@ -75,14 +75,6 @@ func (b *Broker) complain(p *Partition, err error) {
 	}
 	p.complaint = text
 	for _, d := range p.takeDivergences() {
-		b.damaged(p.id, d)
-	}
-}
-
-// damaged tells the node that a replica is not what it should be.
-func (b *Broker) damaged(id uint16, reason string) {
-	b.log.Error("this replica differs from its leader's; it must be rebuilt from a peer", "partition", id, "reason", reason)
-	if b.onDamage != nil {
-		b.onDamage(id, reason)
+		b.judge(p, d)
 	}
 }

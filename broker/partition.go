@@ -45,7 +45,7 @@ type Partition struct {
 	tombs       *tombs
 	producers   *producers
 	repairs     repairs
-	divergences []string // what agree has found
+	divergences []segmentSum // of the leader, that differ from ours
 
 	limitSets []*limits // all that topics have now
 	aging     aging

@@ -83,6 +83,14 @@ func (n *Node) retire(ctx context.Context, g *raftstore.Group) bool {
 	return id != ""
 }
 
+// partitionDamaged stops a replica that is not what the others are; resetRotten
+// then has it begin anew.
+func (n *Node) partitionDamaged(partition uint16, reason string) {
+	if r, ok := n.groups.get(partition); ok {
+		r.Quarantine(fmt.Errorf("%w: %s", raftstore.ErrDamaged, reason))
+	}
+}
+
 // Restore gives damage the meaning that it has for the log.
 func (m partitionMachine) Restore(state io.Reader, dir string) error {
 	return storeDamage(m.Partition.Restore(state, dir))
