@@ -174,30 +174,30 @@ func expressible(e *protocol.Event) error {
 }
 
 // result is what a publisher is told of what was stored.
-func (f *pending) result(s *stored) Result {
+func (f *pending) result(s *stored, cursor string) Result {
 	if s.err != nil {
 		return Result{Err: asProtocol(s.err)}
 	}
-	catalog := f.request.catalog
-	partition := catalog.partitionOf(f.event.Topic)
 	return Result{Published: protocol.Published{
-		Topic: f.event.Topic, Offset: s.offset, Epoch: s.epoch, ID: f.event.ID, Time: s.time, Duplicate: s.duplicate,
-		Cursor: eventCursor(catalog, partition, f.event.Topic, s),
+		Topic: f.event.Topic, Offset: s.offset, Epoch: s.epoch, ID: f.event.ID, Time: s.time, Duplicate: s.duplicate, Cursor: cursor,
 	}}
 }
 
-// eventCursor is the read-your-writes cursor: right behind the event, for its
-// topic alone.
-func eventCursor(catalog *Catalog, partition uint16, topic string, s *stored) string {
-	sel, err := protocol.ParseSelector(topic)
-	if err != nil {
-		return ""
-	}
-	c := protocol.Cursor{
-		Marks: []protocol.Mark{{Fingerprint: sel.Fingerprint(), Offset: s.offset}},
-		Lanes: []protocol.Lane{{Partition: partition, Position: s.position}},
-	}
-	return c.Text(catalog.Salt())
+// cursors makes read-your-writes cursors: right behind an event, for its topic
+// alone. It has the room for one, since each publish needs one.
+type cursors struct {
+	salt  uint32
+	lane  [1]protocol.Lane
+	mark  [1]protocol.Mark
+	bytes []byte
+}
+
+func (c *cursors) behind(topic string, s *stored) string {
+	c.mark[0] = protocol.Mark{Fingerprint: protocol.TopicFingerprint(topic), Offset: s.offset}
+	c.lane[0].Position = s.position
+	cursor := protocol.Cursor{Marks: c.mark[:], Lanes: c.lane[:]}
+	c.bytes = cursor.Append(c.bytes[:0], c.salt)
+	return string(c.bytes)
 }
 
 func asProtocol(err error) *protocol.Error {

@@ -230,9 +230,18 @@ func (q *queue) land(batch []*pending, results []stored) {
 	if position > 0 {
 		q.broker.floors.raise(q.partition, position)
 	}
-	var landed []Landed
+	if len(batch) == 0 {
+		return
+	}
+	made := cursors{salt: batch[0].request.catalog.Salt()} // all catalogs of a node have the same
+	made.lane[0].Partition = q.partition
+	landed := make([]Landed, 0, len(batch))
 	for i, p := range batch {
-		landed = append(landed, Landed{p.index, p.result(&results[i])})
+		var cursor string
+		if results[i].err == nil {
+			cursor = made.behind(p.event.Topic, &results[i])
+		}
+		landed = append(landed, Landed{p.index, p.result(&results[i], cursor)})
 		if i+1 == len(batch) || batch[i+1].request != p.request {
 			p.request.answer(landed)
 			landed = landed[:0]

@@ -27,6 +27,9 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if config := os.Getenv(nodeVariable); config != "" {
+		return serveNode(config)
+	}
 	dir, err := os.MkdirTemp("", "pushd-integration-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -101,6 +104,12 @@ func (p *process) start() {
 	p.cmd = exec.Command(binary, args...)
 	p.stderr = &tailBuffer{}
 	p.cmd.Stderr = p.stderr
+	p.launch()
+}
+
+// launch starts the command that was made.
+func (p *process) launch() {
+	p.t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)
 	}

@@ -93,10 +93,13 @@ func (s Selector) Match(topic string) bool {
 
 // Fingerprint is a 48-bit hash of the selector's text: how a cursor remembers
 // which selectors it was issued for.
-func (s Selector) Fingerprint() uint64 {
+func (s Selector) Fingerprint() uint64 { return TopicFingerprint(s.text) }
+
+// TopicFingerprint is that of the selector of one topic.
+func TopicFingerprint(topic string) uint64 {
 	h := uint64(14695981039346656037)
-	for i := range len(s.text) {
-		h = (h ^ uint64(s.text[i])) * 1099511628211
+	for i := range len(topic) {
+		h = (h ^ uint64(topic[i])) * 1099511628211
 	}
 	return (h ^ h>>48) & fingerprintMask
 }
