@@ -57,10 +57,6 @@ func (r *record) run(ctx context.Context) {
 	defer stop()
 	idle := 0
 	for loaded := false; ctx.Err() == nil && idle < recordIdle && r.mine(); {
-		if !r.n.presence.Settled() { // the absent may not be gone, but only unknown yet
-			r.pause(ctx, recordPeriod, nil)
-			continue
-		}
 		err := r.step(ctx, &loaded)
 		if err != nil {
 			loaded = false // somebody else may have stored something
@@ -70,9 +66,12 @@ func (r *record) run(ctx context.Context) {
 		if len(r.members) > 0 || err != nil {
 			idle = 0
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			r.pause(ctx, retryPause, nil)
-		} else {
+		case !r.n.presence.Settled():
+			r.pause(ctx, recordPeriod, r.moved)
+		default:
 			r.pause(ctx, recordCheck, r.moved)
 		}
 	}
@@ -105,9 +104,10 @@ func (r *record) step(ctx context.Context, loaded *bool) error {
 		}
 		*loaded = true
 	}
+	settled := r.n.presence.Settled()
 	there := r.n.presence.List(ctx, r.topic, "", math.MaxInt32)
 	for {
-		batch := r.lacking(there.Members)
+		batch := r.lacking(there.Members, settled)
 		if len(batch) == 0 {
 			return nil
 		}
@@ -178,8 +178,9 @@ func (r *record) take(e *protocol.Event) {
 	}
 }
 
-// lacking is the events that the record lacks, as many as are stored at once.
-func (r *record) lacking(there []protocol.Member) (out []protocol.Publish) {
+// lacking is the events that the record lacks, as many as are stored at once. The
+// absent have left only if all who are anywhere are known to be.
+func (r *record) lacking(there []protocol.Member, all bool) (out []protocol.Publish) {
 	count := len(r.members)
 	add := func(kind string, m *protocol.Member) {
 		if len(out) < protocol.MaxBatchEvents {
@@ -197,6 +198,9 @@ func (r *record) lacking(there []protocol.Member) (out []protocol.Publish) {
 			count++
 			add(recordJoined, m)
 		}
+	}
+	if !all {
+		return out
 	}
 	for id, m := range r.members {
 		if _, still := here[id]; !still {
