@@ -26,6 +26,7 @@ vet:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 10s -timeout 60m ./integration
+	$(GO) test -run '^$$' -bench PresenceSpreads -benchtime 1x -timeout 10m ./cluster
 	cd integration/peers && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m .
 
 fuzz:
@@ -34,3 +35,4 @@ fuzz:
 
 chaos:
 	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 60m -run 'Chaos|Failover' -v ./integration
+	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 20m -run Riot ./cluster
