@@ -75,8 +75,17 @@ func (s *Server) storeBatch(r *http.Request, items []json.RawMessage, parse func
 		list, at = append(list, p), append(at, i)
 	}
 	if len(list) > 0 {
-		for i, result := range s.options.Broker.PublishBatch(r.Context(), list) {
+		for i, result := range s.countStored(s.options.Broker.PublishBatch(r.Context(), list)) {
 			results[at[i]] = result
+		}
+	}
+	return results
+}
+
+func (s *Server) countStored(results []broker.Result) []broker.Result {
+	for i := range results {
+		if results[i].Err == nil {
+			s.metrics.published.Add(1)
 		}
 	}
 	return results

@@ -316,6 +316,7 @@ func (l *loop) closeSocket(c *conn, code protocol.CloseCode, reason string) {
 		return
 	}
 	l.flush(c)
+	l.server.metrics.closed(code)
 	l.send(c, appendClose(nil, code, reason))
 	if c.closed() {
 		return

@@ -24,7 +24,7 @@
 //	poll sse follower             the ways to read that net/http serves
 //	form writers frame            encodings
 //	presence attendance           who is in a topic, and what readers are told of it
-//	topics policies cluster webhooks health static    the rest
+//	topics policies cluster webhooks health metrics static    the rest
 //
 // # Concurrency
 //

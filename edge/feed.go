@@ -273,6 +273,9 @@ func (l *loop) visit(f *feed, m *follow) {
 		l.stall(f, m, v, n)
 		return
 	}
+	for _, k := range f.ring[m.seq-f.first:] {
+		l.tally.delivered[v.form] += uint64(len(k.items))
+	}
 	m.seq = f.tail()
 	m.told = f.moves
 }
@@ -280,9 +283,11 @@ func (l *loop) visit(f *feed, m *follow) {
 // stall takes a member whose socket took n bytes of what it was to get off the
 // feed. What was begun is finished; the rest is read again when there is room.
 func (l *loop) stall(f *feed, m *follow, v variant, n int) {
+	l.tally.stalled++
 	at := m.seq - f.first
 	for n >= len(f.ring[at].encode(v).bytes) {
 		n -= len(f.ring[at].encode(v).bytes)
+		l.tally.delivered[v.form] += uint64(len(f.ring[at].items))
 		at++
 	}
 	k := f.ring[at]

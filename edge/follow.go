@@ -349,6 +349,7 @@ func (l *loop) give(f *follow) bool {
 			o.cursor = at
 		}
 	}
+	l.tally.delivered[v.form] += uint64(taken)
 	clear(o.items[:taken])
 	if o.items = o.items[taken:]; len(o.items) == 0 {
 		o.cursor = o.after
@@ -361,6 +362,7 @@ func (l *loop) give(f *follow) bool {
 	if c.out == nil {
 		return true
 	}
+	l.tally.stalled++
 	l.hold(o)
 	return false
 }

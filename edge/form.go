@@ -6,9 +6,13 @@ type form uint8
 const (
 	formPlain form = iota
 	formJSON
+	forms // how many there are
 )
 
-var encodings = [...]encoding{formPlain: plainFrames{}, formJSON: jsonFrames{}}
+var (
+	encodings = [forms]encoding{formPlain: plainFrames{}, formJSON: jsonFrames{}}
+	formNames = [forms]string{formPlain: "websocket_plain", formJSON: "websocket_json"}
+)
 
 func (f form) encoding() encoding { return encodings[f] }
 

@@ -23,6 +23,7 @@ func (l *loop) handOff(c *conn, b []byte) {
 		l.server.log.Error("a connection can't be handed over", "err", err)
 		return
 	}
+	l.server.metrics.handed.Add(1)
 	l.server.handed.give(&prefixConn{Conn: conn, prefix: prefix})
 }
 

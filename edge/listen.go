@@ -36,13 +36,17 @@ func (s *Server) closeListeners() {
 // drainLoops begins the drain in every loop. Those that are made later begin
 // with it.
 func (s *Server) drainLoops() []*loop {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := append(append([]*loop(nil), s.sockets...), s.pipes...)
+	all := s.allLoops()
 	for _, l := range all {
 		l.post(l.drain)
 	}
 	return all
+}
+
+func (s *Server) allLoops() []*loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(append([]*loop(nil), s.sockets...), s.pipes...)
 }
 
 // acceptAll hands a listener's connections to the loops in turn. Listeners of
@@ -63,6 +67,7 @@ func (s *Server) acceptAll(accept func() (incoming, error)) error {
 		if err != nil {
 			return err
 		}
+		s.metrics.accepted.Add(1)
 		to.post(func() { to.accept(in) })
 	}
 }

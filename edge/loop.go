@@ -41,6 +41,9 @@ type loop struct {
 	corked  *conn     // gets its answers in one write, from corkage
 	corkage []byte
 
+	tally                  tally
+	connections, feedCount atomic.Int64 // as the last turn left them
+
 	sleeping atomic.Bool
 	mu       sync.Mutex // guards the inbox
 	inbox    inbox
@@ -138,6 +141,7 @@ func (l *loop) turn() {
 	l.takeInbox()
 	l.fanOut()
 	l.advanceReady()
+	l.addUp()
 }
 
 // deadline is until when to sleep: not at all with work left, for ever (the

@@ -97,6 +97,9 @@ func (n *session) launch() {
 func (n *session) answer() {
 	n.loop.together(n.conn, func() {
 		for _, a := range n.outbox.take() {
+			if a.result.Err == nil {
+				n.loop.server.metrics.published.Add(1)
+			}
 			n.published(a.id, a.result)
 		}
 	})

@@ -32,6 +32,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.metrics.published.Add(1)
 	status := http.StatusCreated
 	switch {
 	case p.Ack == protocol.AckNone:

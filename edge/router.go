@@ -28,6 +28,7 @@ func (s *Server) table() []route {
 		{path: "/console", methods: on(http.MethodGet, redirect("/console/"))},
 		{path: "/livez", methods: on(http.MethodGet, s.livez)},
 		{path: "/readyz", methods: on(http.MethodGet, s.readyz)},
+		{path: "/metrics", methods: on(http.MethodGet, s.serveMetrics)},
 		{path: "/v1/cluster", methods: on(http.MethodGet, s.clusterStatus)},
 		{path: "/v1/cluster/leave", methods: on(http.MethodPost, s.changeCluster(protocol.LeaveItself))},
 		{path: "/v1/cluster/restore", methods: on(http.MethodPost, s.restore)},
@@ -92,6 +93,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if protocol.CodeOf(err) == protocol.Internal && r.Context().Err() == nil {
 		s.log.Error("request failed", "path", r.URL.Path, "err", err)
 	}
+	s.metrics.refused(asError(err).Code)
 	writeProblem(w, err)
 }
 

@@ -23,8 +23,9 @@ type Options struct {
 	Policies Policies
 	Presence Presence
 	Webhooks Webhooks
-	Health   Health       // nil: always ready
-	Log      *slog.Logger // nil discards
+	Health   Health                  // nil: always ready
+	Metrics  func(dst []byte) []byte // appends the rest of the node's to /metrics; nil: there are none
+	Log      *slog.Logger            // nil discards
 
 	Origins       []string // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
 	MaxEventBytes int      // payload of an event; 0 means 1 MiB
@@ -43,6 +44,7 @@ type Server struct {
 	http      *http.Server
 	routes    []route
 	readers   atomic.Int64
+	metrics   metrics
 	handed    *handed        // what the loops give to http
 	tasks     sync.WaitGroup // what loops would have to wait for
 

@@ -17,7 +17,7 @@ import (
 
 func TestAnUnknownRouteSaysWhereEventsAre(t *testing.T) {
 	s := newSite(t)
-	for _, path := range []string{"/v1/nothing", "/v2", "/v1/topics/a/b/c", "/v1/topics/", "/metrics", "/v1//events"} {
+	for _, path := range []string{"/v1/nothing", "/v2", "/v1/topics/a/b/c", "/v1/topics/", "/metric", "/v1//events"} {
 		if a := s.get(path).wantProblem(protocol.NoSuchRoute); !strings.Contains(a.Body, "/v1/topics/{topic}/events") {
 			t.Errorf("GET %s: got %s, want a hint", path, a.Body)
 		}

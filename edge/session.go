@@ -140,6 +140,7 @@ func (n *session) frame(dst []byte, payload func(dst []byte) []byte) []byte {
 
 // refuse answers a command with an error.
 func (n *session) refuse(id *uint64, err error) {
+	n.loop.server.metrics.refused(asError(err).Code)
 	n.reply(func(dst []byte) []byte { return protocol.AppendErrorReply(dst, id, nil, asError(err)) })
 }
 

@@ -255,6 +255,7 @@ func (l *loop) expire(c *conn) {
 		l.close(c)
 	case c.out != nil:
 		if l.tick-c.out.tick >= uint32(stallTimeout/tickLength) {
+			l.server.metrics.closed(protocol.CloseTooSlow)
 			l.close(c) // a close frame would not get through either
 			return
 		}

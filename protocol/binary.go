@@ -158,3 +158,14 @@ func (r *BinaryReader) Fixed64() uint64 {
 	r.rest = r.rest[8:]
 	return v
 }
+
+// fixed takes n bytes, nil if there are fewer.
+func (r *BinaryReader) fixed(n int) []byte {
+	if len(r.rest) < n {
+		r.fail()
+		return nil
+	}
+	b := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return b
+}
