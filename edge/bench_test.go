@@ -36,7 +36,7 @@ func newReplay(events int) *replay {
 	return r
 }
 
-var testEncodings = map[string]encoding{"json": jsonFrames{}, "plain": plainFrames{}, "sse": sseBlocks{}, "sse envelope": sseBlocks{true}}
+var testEncodings = map[string]encoding{"json": jsonFrames{}, "binary": binaryFrames{}, "plain": plainFrames{}, "sse": sseBlocks{}, "sse envelope": sseBlocks{true}}
 
 func TestADeliveryDoesNotAllocate(t *testing.T) {
 	for name, e := range testEncodings {

@@ -1,20 +1,32 @@
 package edge
 
+import "github.com/gobwas/ws"
+
 // form is how a connection is given events.
 type form uint8
 
 const (
 	formPlain form = iota
 	formJSON
+	formBinary
 	forms // how many there are
 )
 
 var (
-	encodings = [forms]encoding{formPlain: plainFrames{}, formJSON: jsonFrames{}}
-	formNames = [forms]string{formPlain: "websocket_plain", formJSON: "websocket_json"}
+	encodings = [forms]encoding{formPlain: plainFrames{}, formJSON: jsonFrames{}, formBinary: binaryFrames{}}
+	formNames = [forms]string{formPlain: "websocket_plain", formJSON: "websocket_json", formBinary: "websocket_binary"}
 )
 
 func (f form) encoding() encoding { return encodings[f] }
+
+// line makes a frame of a line of pushd.v1.json.
+func (f form) line(payload func(dst []byte) []byte) []byte {
+	if f == formBinary {
+		return appendBinary(nil, payload(nil))
+	}
+	dst, start := openFrame(nil)
+	return closeFrame(payload(dst), start, ws.OpText)
+}
 
 // variant is the form of one of a connection's follows.
 func (c *conn) variant(f *follow) variant {

@@ -3,8 +3,6 @@ package edge
 import (
 	"bytes"
 
-	"github.com/gobwas/ws"
-
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
 )
@@ -19,6 +17,7 @@ type session struct {
 	under   assembly
 	outbox  outbox
 	pending []byte // commands that wait for what is under way
+	records bool   // they are records, not lines
 	waiting bool   // a command is under way that the next ones have to wait for
 	leaving bool   // to be closed for a drain when everything is answered
 }
@@ -46,49 +45,90 @@ func (n *session) settle() {
 	}
 }
 
-// isJSON says whether the client speaks in commands.
-func (n *session) isJSON() bool { return n.conn.form != formPlain }
+// commands says whether the client speaks in commands.
+func (n *session) commands() bool { return n.conn.form != formPlain }
 
 // message takes one message of the client: commands, or in plain mode a
 // payload.
 func (n *session) message(text bool, data []byte) {
 	switch {
-	case !n.isJSON():
+	case !n.commands():
 		n.publishPlain(text, data)
-	case !text:
+	case !text && n.conn.form == formJSON:
 		n.end(protocol.CloseBadRequest, "pushd.v1.json takes text frames")
-	case tooManyLines(data):
+	case tooMany(data, !text):
 		n.end(protocol.CloseBadRequest, "too many commands in one frame")
 	default:
+		n.records = !text
 		n.run(data, false)
 	}
 	n.launch()
 	n.settle()
 }
 
-func tooManyLines(data []byte) bool {
+// tooMany counts commands: records, or lines.
+func tooMany(data []byte, records bool) bool {
 	count := 0
-	for line := range bytes.SplitSeq(data, []byte{'\n'}) {
+	for len(data) > 0 && count <= protocol.MaxFrameCommands {
+		if records {
+			_, rest, err := protocol.ReadRecord(data)
+			if err != nil {
+				return false // which is found when it comes to its turn
+			}
+			data = rest
+			count++
+			continue
+		}
+		line, rest, _ := bytes.Cut(data, []byte{'\n'})
 		if len(bytes.TrimSpace(line)) > 0 {
 			count++
 		}
+		data = rest
 	}
 	return count > protocol.MaxFrameCommands
 }
 
-// run runs the lines in order, until one has to wait: then it and the rest stay
-// behind. mine says that data belongs to the session.
+// run runs the commands in order, until one has to wait: then it and the rest
+// stay behind. mine says that data belongs to the session.
 func (n *session) run(data []byte, mine bool) {
+	step := n.lineOf
+	if n.records {
+		step = n.recordOf
+	}
 	for len(data) > 0 && n.conn.open() {
-		line, rest, _ := bytes.Cut(data, []byte{'\n'})
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			if n.waiting || !n.line(line) {
-				n.postpone(data, mine)
-				return
-			}
+		rest, done := step(data)
+		if !done {
+			n.postpone(data, mine)
+			return
 		}
 		data = rest
 	}
+}
+
+// lineOf runs the first line; done is false if it has to wait.
+func (n *session) lineOf(data []byte) (rest []byte, done bool) {
+	line, rest, _ := bytes.Cut(data, []byte{'\n'})
+	if line = bytes.TrimSpace(line); len(line) == 0 {
+		return rest, true
+	}
+	return rest, !n.waiting && n.line(line)
+}
+
+// recordOf runs the first record of pushd.v1.binary; done is false if it has to
+// wait.
+func (n *session) recordOf(data []byte) (rest []byte, done bool) {
+	r, rest, err := protocol.ReadRecord(data)
+	switch {
+	case n.waiting:
+		return rest, false
+	case err != nil || r.Kind == protocol.RecordEvent:
+		n.end(protocol.CloseBadRequest, "a binary message is a row of records: JSON commands and publishes")
+		return rest, true
+	case r.Kind == protocol.RecordJSON:
+		return rest, n.line(r.JSON)
+	}
+	r.Event.Data = bytes.Clone(r.Event.Data)
+	return rest, n.publish(r.Number, protocol.Publish{Event: r.Event, Ack: r.Ack})
 }
 
 // postpone keeps commands until what is under way is done.
@@ -123,19 +163,9 @@ func (n *session) resume() {
 // drop forgets what is under way: the connection is gone.
 func (n *session) drop() { n.pending, n.outbox.queue = nil, nil }
 
-// reply sends a text frame.
+// reply sends a line of pushd.v1.json.
 func (n *session) reply(payload func(dst []byte) []byte) {
-	if l := n.loop; l.corked == n.conn {
-		l.corkage = n.frame(l.corkage, payload)
-		return
-	}
-	n.loop.send(n.conn, n.frame(nil, payload))
-}
-
-// frame appends a text frame.
-func (n *session) frame(dst []byte, payload func(dst []byte) []byte) []byte {
-	dst, start := openFrame(dst)
-	return closeFrame(payload(dst), start, ws.OpText)
+	n.loop.send(n.conn, n.conn.form.line(payload))
 }
 
 // refuse answers a command with an error.
@@ -153,7 +183,7 @@ func (n *session) end(code protocol.CloseCode, reason string) {
 func (n *session) published(id *uint64, r broker.Result) {
 	switch {
 	case !n.conn.open():
-	case r.Err != nil && !n.isJSON():
+	case r.Err != nil && !n.commands():
 		e := asError(r.Err)
 		n.end(plainClose(e), e.Detail)
 	case r.Err != nil:

@@ -3,8 +3,6 @@ package edge
 import (
 	"slices"
 
-	"github.com/gobwas/ws"
-
 	"github.com/pushd/pushd/protocol"
 )
 
@@ -90,12 +88,12 @@ func (f *follow) subscribed(q *query, cursor string, gaps []protocol.Gap) []byte
 		id = &f.number
 	}
 	recovering := q.start.Kind != protocol.StartUnset && q.start.Kind != protocol.StartLatest
-	dst, start := openFrame(nil)
-	dst = protocol.AppendSubscribed(dst, id, &protocol.Subscribed{
-		Cursor: cursor, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps,
-		Presence: f.attendance.lists(),
+	return f.conn.form.line(func(dst []byte) []byte {
+		return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{
+			Cursor: cursor, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps,
+			Presence: f.attendance.lists(),
+		})
 	})
-	return closeFrame(dst, start, ws.OpText)
 }
 
 // unsubscribe takes topics from a connection's follows; false if none has any
@@ -143,8 +141,7 @@ func (l *loop) lose(f *follow, err error) {
 	if f.numbered {
 		number = &f.number
 	}
-	dst, start := openFrame(nil)
-	l.send(c, closeFrame(protocol.AppendErrorReply(dst, nil, number, e), start, ws.OpText))
+	l.send(c, c.form.line(func(dst []byte) []byte { return protocol.AppendErrorReply(dst, nil, number, e) }))
 }
 
 // drain begins to turn readers away. Those that are there are told by shares.
@@ -178,8 +175,7 @@ func (l *loop) drainSocket(c *conn) {
 func (l *loop) sayDrain(c *conn) {
 	d := comeBack()
 	if c.form != formPlain {
-		dst, start := openFrame(nil)
-		l.send(c, closeFrame(protocol.AppendDrainPush(dst, d), start, ws.OpText))
+		l.send(c, c.form.line(func(dst []byte) []byte { return protocol.AppendDrainPush(dst, d) }))
 	}
 	l.closeSocket(c, protocol.CloseDrain, string(protocol.AppendDrain(nil, d)))
 }

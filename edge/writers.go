@@ -47,6 +47,27 @@ func (jsonFrames) appendItem(dst []byte, sub *uint64, item *broker.Item) []byte 
 	return closeFrame(dst, start, ws.OpText)
 }
 
+// binaryFrames is the WebSocket subprotocol pushd.v1.binary: a binary frame each.
+type binaryFrames struct{}
+
+func (binaryFrames) appendItem(dst []byte, sub *uint64, item *broker.Item) []byte {
+	if item.Gap != nil {
+		return appendBinary(dst, protocol.AppendGapPush(nil, sub, item.Gap))
+	}
+	dst, start := openFrame(dst)
+	return closeFrame(protocol.AppendEventRecord(dst, sub, &item.Event.Event, item.Cursor), start, ws.OpBinary)
+}
+
+func (binaryFrames) appendPresence(dst []byte, sub *uint64, c *protocol.PresenceChange) []byte {
+	return appendBinary(dst, protocol.AppendPresencePush(nil, sub, c))
+}
+
+// appendBinary wraps a line of pushd.v1.json.
+func appendBinary(dst, line []byte) []byte {
+	dst, start := openFrame(dst)
+	return closeFrame(protocol.AppendJSONRecord(dst, line), start, ws.OpBinary)
+}
+
 // plainFrames is the WebSocket without a subprotocol: a payload is a frame. A
 // gap is a text frame {"gap":…}, for loss is never silent.
 type plainFrames struct{}

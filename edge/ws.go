@@ -42,18 +42,22 @@ func pickSubprotocol(values []string) (string, error) {
 	if strings.TrimSpace(offered) == "" {
 		return "", nil
 	}
-	tokens := true
+	tokens, binary := true, false
 	for p := range strings.SplitSeq(offered, ",") {
 		p = strings.TrimSpace(p)
 		if p == protocol.SubprotocolJSON {
 			return p, nil
 		}
+		binary = binary || p == protocol.SubprotocolBinary
 		tokens = tokens && strings.HasPrefix(p, protocol.TokenSubprotocol)
+	}
+	if binary {
+		return protocol.SubprotocolBinary, nil
 	}
 	if tokens {
 		return "", protocol.BadSubprotocol.Errorf("a token was offered alone; offer %s beside it", protocol.SubprotocolJSON)
 	}
-	return "", protocol.BadSubprotocol.Errorf("none of the offered subprotocols is spoken here; offer %s, or none for plain payloads", protocol.SubprotocolJSON)
+	return "", protocol.BadSubprotocol.Errorf("none of the offered subprotocols is spoken here; offer %s or %s, or none for plain payloads", protocol.SubprotocolJSON, protocol.SubprotocolBinary)
 }
 
 func hasToken(values []string, token string) bool {
@@ -99,8 +103,11 @@ func (l *loop) upgrade(c *conn, w http.ResponseWriter, r *http.Request, fail fun
 		c.named = &name
 	}
 	c.form = formPlain
-	if name != "" {
+	switch name {
+	case protocol.SubprotocolJSON:
 		c.form = formJSON
+	case protocol.SubprotocolBinary:
+		c.form = formBinary
 	}
 	accepted := appendUpgrade(nil, r.Header, name)
 	if len(q.selectors) == 0 {

@@ -177,7 +177,6 @@ func TestSubprotocolsAreNegotiated(t *testing.T) {
 	for offer, want := range map[string]protocol.Code{
 		"graphql-ws":                               protocol.BadSubprotocol,
 		"base64url.bearer.pushd.eHg":               protocol.BadSubprotocol,
-		"pushd.v1.binary":                          protocol.BadSubprotocol,
 		"base64url.bearer.pushd.eHg, pushd.v2.any": protocol.BadSubprotocol,
 	} {
 		s.get(at, append(handshake, "Sec-WebSocket-Protocol", offer)...).wantProblem(want)
@@ -194,7 +193,8 @@ func TestSubprotocolsAreNegotiated(t *testing.T) {
 	s.get(at, append(handshake[:4:4], "Sec-WebSocket-Version", "8")...).wantProblem(protocol.BadHandshake).wantHeader("Sec-WebSocket-Version", "13")
 	s.get("/v1/events", handshake...).wantProblem(protocol.BadTopic)
 	s.get(at+"&after=junk", handshake...).wantProblem(protocol.BadCursor)
-	s.dial(at, protocol.SubprotocolJSON, "base64url.bearer.pushd.eHg")
+	s.dial(at, protocol.SubprotocolJSON, "base64url.bearer.pushd.eHg", protocol.SubprotocolBinary)
+	s.dial(at, protocol.SubprotocolBinary, "base64url.bearer.pushd.eHg")
 }
 
 func TestPlainModeGivesPayloadsAndPublishesFrames(t *testing.T) {

@@ -65,9 +65,12 @@ func AppendEventRecord(dst []byte, sub *uint64, e *Event, cursor string) []byte 
 	head, flags = appendID(head, flags, e.ID)
 	head = binary.LittleEndian.AppendUint64(head, uint64(e.Time))
 	head, flags = appendMeta(head, flags, e)
-	if raw, err := base64.RawURLEncoding.DecodeString(cursor); cursor != "" && err == nil {
-		flags |= recordCursor
-		head = AppendBytes(head, raw)
+	if cursor != "" {
+		var text, bytes [128]byte // room on the stack
+		if raw, err := base64.RawURLEncoding.AppendDecode(bytes[:0], append(text[:0], cursor...)); err == nil {
+			flags |= recordCursor
+			head = AppendBytes(head, raw)
+		}
 	}
 	return appendRecord(dst, head, flags, e.Data)
 }
