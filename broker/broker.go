@@ -275,11 +275,39 @@ func (b *Broker) callLeader(ctx context.Context, partition uint16, method uint8,
 	}
 	err = ErrNotLeader
 	for _, node := range b.replicaNodes(partition) {
-		if answer, err = b.peers.Call(ctx, node, method, req); !nothingDone(err) {
+		call, cancel := b.whileLeads(ctx, partition, node)
+		answer, err = b.peers.Call(call, node, method, req)
+		cancel()
+		if !nothingDone(err) {
 			return answer, err
 		}
 	}
 	return nil, err
+}
+
+// whileLeads ends with ctx, or once another node is known to lead the partition:
+// what a leader has not answered by then, it may never answer.
+func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if b.logOf(partition) == nil {
+		return ctx, cancel // nobody here would know
+	}
+	var look func()
+	look = func() {
+		leader, known := b.Leader(partition)
+		switch {
+		case ctx.Err() != nil:
+		case known && leader != node:
+			cancel()
+		default:
+			time.AfterFunc(leaderLook, look)
+		}
+	}
+	first := time.AfterFunc(leaderLook, look)
+	return ctx, func() {
+		first.Stop()
+		cancel()
+	}
 }
 
 // nothingDone says whether an error means that a request surely had no effect.

@@ -8,6 +8,7 @@ const (
 	maxQueuedEvents = 16 << 10  // publishes waiting for one partition at one node
 	publishTimeout  = 10 * time.Second
 	retryPause      = 20 * time.Millisecond // between looks for a leader
+	leaderLook      = 50 * time.Millisecond // between looks whether who is asked still leads
 
 	segmentBytes     = 64 << 20
 	flushBytes       = 64 << 10 // unwritten bytes of a segment

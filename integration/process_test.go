@@ -139,7 +139,9 @@ func (p *process) signal(sig syscall.Signal) {
 }
 
 // terminate asks the process to drain and does not wait.
-func (p *process) terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
+func (p *process) terminate() { p.send(syscall.SIGTERM) }
+
+func (p *process) send(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
 func (p *process) url(path string) string { return "http://" + p.client + path }
 

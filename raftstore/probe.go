@@ -25,6 +25,11 @@ func (m *mux) probe(node string) {
 	if !m.leads(node) || !m.refused(node) {
 		return
 	}
+	m.succeedAll(node)
+}
+
+// succeedAll has all groups that the node leads stand for election here, each when its turn comes.
+func (m *mux) succeedAll(node string) {
 	for _, p := range m.allPorts() {
 		if rank, term, ok := p.succession(node); ok {
 			m.spawn(func() { m.succeed(p, node, rank, term) })

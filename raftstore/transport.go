@@ -24,6 +24,7 @@ type mux struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	notices  *notices
+	heard    hearing
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -193,8 +194,10 @@ func (m *mux) serve(o *outbox) {
 }
 
 func (m *mux) serveRequests(o *outbox, in *bufio.Reader, node string) {
+	heard := m.heard.from(node)
 	for {
 		f, err := readFrame(in)
+		hear(heard)
 		if err != nil {
 			m.log.Debug("peer connection ended", "node", node, "err", err)
 			return

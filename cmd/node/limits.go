@@ -19,6 +19,11 @@ const (
 	caughtUpWithin  = 2 * time.Second        // a learner that answered so long ago is not promoted
 	statusTimeout   = time.Second            // asking another node how its replicas are, for a person
 	askTimeout      = 200 * time.Millisecond // asking another node what this one can go on without
+	silenceLook     = 50 * time.Millisecond  // between looks for leaders that say nothing
+	silentFor       = 300 * time.Millisecond // a leader that says nothing for so long is called
+	heardLately     = 200 * time.Millisecond // a leader that another node has heard so lately lives
+	callFor         = 150 * time.Millisecond // and replaced if it does not answer within this
+	silenceRest     = time.Second            // between two such attempts on one node
 	strayFor        = 3 * time.Second        // a replica that the catalog gives to others is kept so long
 	releaseFor      = 5 * time.Second        // a node that was told to drop a replica does not get it again
 	defaultDrain    = 25 * time.Second       // less than the 30 s after which orchestrators kill

@@ -98,6 +98,7 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 	n.wg.Go(func() { n.reconcile(run) })
 	n.wg.Go(func() { n.watchFatal(run) })
 	n.wg.Go(func() { n.dropStrays(run) })
+	n.wg.Go(func() { n.watchSilence(run) })
 	if len(n.cfg.Join) > 0 {
 		n.wg.Go(func() { n.remindOfJoin(run) })
 	}
@@ -175,6 +176,10 @@ func (n *Node) handlePeers() {
 	n.link.Handle(methodReaders, func(_ context.Context, _ string, req []byte) ([]byte, error) {
 		answer, err := n.countReaders(req)
 		return answer, toLink(err)
+	})
+	n.link.Handle(methodSilence, func(_ context.Context, _ string, req []byte) ([]byte, error) {
+		silent, known := n.store.Silence(string(req))
+		return json.Marshal(silence{silent, known})
 	})
 	n.link.Handle(methodDraining, func(_ context.Context, from string, _ []byte) ([]byte, error) {
 		if peer, ok := n.gossip.Node(from); ok {

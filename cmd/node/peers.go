@@ -20,6 +20,7 @@ const (
 	methodChange                        // an operator's change of the cluster, for the meta group's leader; JSON
 	methodRemoved                       // the asked node was removed from the cluster
 	methodReaders                       // how many readers topics have at the asked node; JSON
+	methodSilence                       // for how long the asked node has heard nothing from another; JSON
 	methodDraining                      // the asking node is about to give its leaders away
 	methodWebhooks                      // what another node's webhooks ask of this one's
 	methodWebhookKey                    // the key that seals webhook secrets

@@ -1,0 +1,80 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/pushd/pushd/cluster"
+)
+
+// A leader whose process is frozen, or that is cut off, is found by Raft only
+// when all followers have waited for it one after the other: a second and more.
+// A node that leads sends something every few dozen milliseconds, so that its
+// silence shows much earlier. Who notices it calls the leader, and asks the
+// others whether they hear it: one that is cut off from this node alone keeps
+// its lead, or two that can't reach each other would take it from one another
+// for ever.
+
+// silence is for how long a node has heard nothing from another.
+type silence struct {
+	For   time.Duration `json:"for"`
+	Known bool          `json:"known"`
+}
+
+// watchSilence replaces leaders that say nothing, until ctx ends.
+func (n *Node) watchSilence(ctx context.Context) {
+	tick := time.NewTicker(silenceLook)
+	defer tick.Stop()
+	tried := map[string]time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, peer := range n.gossip.Nodes() {
+			silent, known := n.store.Silence(peer.ID)
+			if !known || silent < silentFor || time.Since(tried[peer.ID]) < silenceRest || !n.store.Leads(peer.ID) {
+				continue
+			}
+			tried[peer.ID] = time.Now()
+			if n.lost(ctx, peer.ID) {
+				n.log.Warn("leader says nothing and does not answer; others take over", "node", peer.Name, "silent", silent.Round(time.Millisecond).String())
+				n.store.Succeed(peer.ID)
+			}
+		}
+	}
+}
+
+// lost says whether a silent node does not answer, and nobody else hears it.
+func (n *Node) lost(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, callFor)
+	defer cancel()
+	answers := make(chan bool, 1)
+	go func() { answers <- n.othersHear(ctx, id) }()
+	conn, err := n.link.Dial(ctx, id, cluster.KindRaft)
+	if err == nil {
+		_ = conn.Close()
+		return false
+	}
+	silent, _ := n.store.Silence(id)
+	return !<-answers && silent >= silentFor
+}
+
+// othersHear says whether another node has heard from this one lately. Without
+// the word of most nodes it is taken for so.
+func (n *Node) othersHear(ctx context.Context, id string) bool {
+	agree := 1
+	for _, answer := range n.askAll(ctx, callFor, methodSilence, []byte(id)) {
+		var s silence
+		if json.Unmarshal(answer, &s) != nil {
+			continue
+		}
+		if s.Known && s.For < heardLately {
+			return true
+		}
+		agree++
+	}
+	return agree <= len(n.meta.Catalog().Nodes)/2
+}
