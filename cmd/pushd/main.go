@@ -30,7 +30,12 @@ const (
 	exitTimedOut    = 7
 )
 
-func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	if len(os.Args) > 1 && (os.Args[1] == "agent" || os.Args[1] == "dev") {
+		relaxTimers()
+	}
+	os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run is the whole program: what it is given, and its exit code.
 func run(args []string, in io.Reader, out, talk io.Writer) int {
