@@ -74,7 +74,6 @@ type riot struct {
 type seatedMember struct {
 	attendance *Attendance
 	topic, id  string
-	info       string
 }
 
 var riotTopics = []string{"room", "hall"}
@@ -125,7 +124,7 @@ func (r *riot) rise(i int) {
 
 func (r *riot) rename(i int) {
 	if len(r.seats[i]) > 0 {
-		r.seats[i][r.chance.IntN(len(r.seats[i]))].attendance.Update([]byte(fmt.Sprint(r.chance.IntN(100))))
+		r.seats[i][r.chance.IntN(len(r.seats[i]))].attendance.Update(fmt.Append(nil, r.chance.IntN(100)))
 	}
 }
 

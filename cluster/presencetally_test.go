@@ -194,6 +194,6 @@ func TestAMillionEntriesCostLessThan60BytesEach(t *testing.T) {
 		t.Errorf("got %.1f bytes per entry, want at most 60", per)
 	}
 	if reader.have != n {
-		t.Error(fmt.Sprintf("got %d versions, want %d", reader.have, n))
+		t.Errorf("got %d versions, want %d", reader.have, n)
 	}
 }
