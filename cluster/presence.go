@@ -225,8 +225,10 @@ func (p *Presence) Settled() bool {
 
 // connect is called with mu held, as is everything below.
 func (p *Presence) connect(topic, id string, info []byte, now time.Time) *localMember {
-	m := p.roster.connect(topic, p.self.tally.have, id, info, now)
-	p.changed(m)
+	m, news := p.roster.connect(topic, p.self.tally.have, id, info, now)
+	if news {
+		p.changed(m)
+	}
 	return m
 }
 

@@ -332,3 +332,28 @@ func TestASplitHealsToTheWholeTruth(t *testing.T) {
 		c.Logf("whole again %v after the heal", time.Since(began))
 	})
 }
+
+func TestAPollersReturnIsNoNews(t *testing.T) {
+	inCrowd(t, 1, func(c *crowd) {
+		p := c.node(1)
+		poll := func(info string) {
+			a, _ := p.Join(c.Context(), "room", "ann", []byte(info), nil)
+			a.Leave(15 * time.Second)
+			time.Sleep(time.Second)
+		}
+		poll("1")
+		before := p.self.tally.have
+		for range 10 {
+			poll("1")
+		}
+		if got := p.self.tally.have; got != before {
+			c.Errorf("ten polls made %d changes, want none", got-before)
+		}
+		poll("2")
+		if got := p.self.tally.have; got != before+1 {
+			c.Errorf("a poll that says something else made %d changes, want 1", got-before)
+		}
+		time.Sleep(16 * time.Second)
+		c.wantWho(0, "room", "", 1)
+	})
+}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -48,8 +49,9 @@ type linger struct {
 }
 
 // connect gives a member one more connection, or one that lingered back. head is
-// the node's newest version: a topic that is new knows nobody who left before.
-func (r roster) connect(topic string, head uint64, id string, info []byte, now time.Time) *localMember {
+// the node's newest version: a topic that is new knows nobody who left before. A
+// poll's member who is back with nothing new to say is no news.
+func (r roster) connect(topic string, head uint64, id string, info []byte, now time.Time) (m *localMember, news bool) {
 	t := r[topic]
 	if t == nil {
 		t = &localTopic{name: topic, key: topicKey(topic), floor: head}
@@ -60,17 +62,18 @@ func (r roster) connect(topic string, head uint64, id string, info []byte, now t
 		t.members = slices.Insert(t.members, at, &localMember{topic: t, presence: memberSource{id: id, since: now.UnixNano()}})
 		t.here.push(t.members[at])
 	}
-	m := t.members[at]
-	if info != nil {
+	m = t.members[at]
+	if info != nil && !bytes.Equal(info, m.presence.info) {
 		m.presence.info, m.presence.infoAt = info, now.UnixNano()
+		news = true
 	}
 	if n := len(m.lingering); n > 0 {
 		m.lingering[n-1].over = true
 		m.lingering = m.lingering[:n-1]
-		return m
+		return m, news
 	}
 	m.presence.connections++
-	return m
+	return m, true
 }
 
 // disconnect takes one of the member's connections, and with the last one the

@@ -35,6 +35,7 @@ const (
 	seenPause       = 2 * time.Millisecond   // between looks for a change in this node's catalog
 	retryPause      = 50 * time.Millisecond  // between looks for the catalog's leader
 
+	recordLag    = time.Minute     // at most between a join and its record
 	recordPeriod = time.Second     // between looks for topics whose presence is to be recorded
 	recordRounds = 10              // of them all are looked at anew
 	recordCheck  = 5 * time.Second // between looks at one topic that nobody joins or leaves

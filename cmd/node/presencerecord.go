@@ -39,6 +39,8 @@ type record struct {
 	last     uint64
 	members  map[string]protocol.Member
 	occupied bool
+	expired  time.Time           // joins before this were recorded, but are not retained; zero: all are
+	gone     map[string]struct{} // those whose leave is retained, while joins are not
 }
 
 func newRecord(n *Node, topic string) *record {
@@ -106,6 +108,7 @@ func (r *record) step(ctx context.Context, loaded *bool) error {
 	}
 	settled := r.n.presence.Settled()
 	there := r.n.presence.List(ctx, r.topic, "", math.MaxInt32)
+	r.recall(there.Members)
 	for {
 		batch := r.lacking(there.Members, settled)
 		if len(batch) == 0 {
@@ -119,7 +122,7 @@ func (r *record) step(ctx context.Context, loaded *bool) error {
 
 // load reads what the record says.
 func (r *record) load(ctx context.Context) error {
-	r.last, r.members, r.occupied = 0, map[string]protocol.Member{}, false
+	*r = record{n: r.n, topic: r.topic, name: r.name, moved: r.moved, members: map[string]protocol.Member{}, gone: map[string]struct{}{}}
 	info, err := r.n.broker.Topic(ctx, r.name)
 	if errors.Is(err, &protocol.Error{Code: protocol.NoSuchTopic}) {
 		return nil
@@ -132,6 +135,9 @@ func (r *record) load(ctx context.Context) error {
 		return err
 	}
 	r.last = info.LastOffset
+	if info.FirstOffset > 1 {
+		r.expired = time.Now().Add(-recordLag)
+	}
 	sub, err := r.n.broker.Subscribe([]protocol.Selector{selector}, protocol.Start{Kind: protocol.StartEarliest}, broker.SubscribeOptions{})
 	if err != nil {
 		return err
@@ -147,6 +153,7 @@ func (r *record) load(ctx context.Context) error {
 		}
 		for _, item := range b.Items {
 			if item.Event != nil {
+				r.begins(&item.Event.Event)
 				r.take(&item.Event.Event)
 			}
 		}
@@ -157,6 +164,24 @@ func (r *record) load(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// begins notes the time of the oldest event that is retained.
+func (r *record) begins(e *protocol.Event) {
+	if at := time.Unix(0, e.Time); at.Before(r.expired) {
+		r.expired = at
+	}
+}
+
+// recall takes in members whose joins are not retained any more.
+func (r *record) recall(there []protocol.Member) {
+	for _, m := range there {
+		if _, gone := r.gone[m.ID]; !gone && m.Since.Before(r.expired) {
+			r.members[m.ID] = m
+			r.occupied = true
+		}
+	}
+	r.expired, r.gone = time.Time{}, nil
 }
 
 // take takes in an event of the record.
@@ -173,8 +198,12 @@ func (r *record) take(e *protocol.Event) {
 		r.occupied = false
 	case recordJoined:
 		r.members[v.Member.ID] = *v.Member
+		delete(r.gone, v.Member.ID)
 	case recordLeft:
 		delete(r.members, v.Member.ID)
+		if !r.expired.IsZero() {
+			r.gone[v.Member.ID] = struct{}{}
+		}
 	}
 }
 
