@@ -138,7 +138,7 @@ func encodeConsumers(now int64, ops []consumerOp) []byte {
 }
 
 func readConsumerOps(r *protocol.BinaryReader) []consumerOp {
-	ops := make([]consumerOp, r.Count(maxConsumerOps, 4))
+	ops := make([]consumerOp, r.Count(MaxConsumerOps, 4))
 	for i := range ops {
 		ops[i] = consumerOp{consumerOpKind(r.Byte()), r.Text(maxNameBytes), r.Uvarint(), r.Bytes(maxConsumerState)}
 	}

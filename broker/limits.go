@@ -52,7 +52,7 @@ const (
 
 	MaxOpenEvents    = 2048     // events at or before its floor that a consumer may have open in one partition
 	maxConsumers     = 40_000   // of one partition
-	maxConsumerOps   = 1024     // of one log entry
+	MaxConsumerOps   = 1024     // of one log entry
 	maxConsumerState = 1 << 20  // bytes
 	maxWebhooks      = 20_000   // each may have a replay beside it
 	listSpan         = 16 << 10 // index entries looked at under the lock at once

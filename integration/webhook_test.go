@@ -286,96 +286,94 @@ func (r *receiver) drained(p *process, id string) []delivery {
 // it had settled without having stored that, and what was in flight.
 const settledWindow = 64 + 8
 
-func TestWebhooksLoseNothingOverKilledLeaders(t *testing.T) {
-	for _, ordering := range []string{"parallel", "ordered"} {
-		t.Run(ordering, func(t *testing.T) {
-			nodes := startOpenCluster(t)
-			r := newReceiver(t, nil)
-			hook := nodes[0].register(r, fmt.Sprintf(`"topics":["s.*"],"ordering":%q`, ordering))
-			end := stream(nodes, 16)
-			const kills = 3
-			for i := range kills {
-				n := len(r.deliveries())
-				r.wait("deliveries before the kill", atLeast(n+300))
-				victim := nodes[i%len(nodes)]
-				victim.kill()
-				n = len(r.deliveries())
-				r.wait("deliveries behind the kill", atLeast(n+300))
-				victim.start()
-				victim.waitReady()
-			}
-			acked := end()
-			events, again, disordered := summed(r.drained(nodes[0], hook.ID))
-			lost := 0
-			for what := range acked {
-				if !events[what] {
-					lost++
-				}
-			}
-			t.Logf("%d acknowledged, %d lost, %d came again over %d kills", len(acked), lost, again, kills)
-			if lost > 0 {
-				t.Errorf("%d of %d acknowledged events never came", lost, len(acked))
-			}
-			if most := kills * 8 * settledWindow; again > most {
-				t.Errorf("%d came again, want at most %d", again, most)
-			}
-			if ordering == "ordered" && len(disordered) > 0 {
-				t.Errorf("first deliveries out of order: %v", disordered[:min(len(disordered), 10)])
-			}
-		})
+// rounds is how often a node is lost in a test: more with PUSHD_CHAOS=long.
+func rounds() int {
+	if os.Getenv("PUSHD_CHAOS") == "long" {
+		return 12
+	}
+	return 2
+}
+
+// awaitMore waits until n more requests have come.
+func (r *receiver) awaitMore(what string, n int) {
+	r.t.Helper()
+	r.wait(what, atLeast(len(r.deliveries())+n))
+}
+
+// wantAll checks that all that was acknowledged came, no more than most of it
+// again and, if asked for, in order.
+func (r *receiver) wantAll(p *process, id string, acked map[string]bool, most int, ordered bool) {
+	r.t.Helper()
+	events, again, disordered := summed(r.drained(p, id))
+	lost := 0
+	for what := range acked {
+		if !events[what] {
+			lost++
+		}
+	}
+	r.t.Logf("%d acknowledged, %d lost, %d came again", len(acked), lost, again)
+	if lost > 0 || again > most {
+		r.t.Errorf("%d of %d acknowledged events never came, %d came again; want 0, at most %d", lost, len(acked), again, most)
+	}
+	if ordered && len(disordered) > 0 {
+		r.t.Errorf("first deliveries out of order: %v", disordered[:min(len(disordered), 10)])
 	}
 }
 
-func TestWebhooksRepeatNothingOverPlannedStops(t *testing.T) {
+func TestWebhooksLoseNothingOverKilledLeadersChaos(t *testing.T) {
+	nodes := startOpenCluster(t)
+	parallel, ordered := newReceiver(t, nil), newReceiver(t, nil)
+	one := nodes[0].register(parallel, `"topics":["s.*"]`)
+	two := nodes[1].register(ordered, `"topics":["s.*"],"ordering":"ordered"`)
+	end := stream(nodes, 16)
+	for i := range rounds() {
+		parallel.awaitMore("deliveries before the kill", 300)
+		victim := nodes[i%len(nodes)]
+		victim.kill()
+		parallel.awaitMore("deliveries behind the kill", 300)
+		victim.start()
+		victim.waitReady()
+	}
+	acked := end()
+	most := rounds() * 8 * settledWindow
+	parallel.wantAll(nodes[0], one.ID, acked, most, false)
+	ordered.wantAll(nodes[0], two.ID, acked, most, true)
+}
+
+func TestWebhooksRepeatNothingOverPlannedStopsChaos(t *testing.T) {
 	nodes := startOpenCluster(t)
 	r := newReceiver(t, nil)
 	hook := nodes[0].register(r, `"topics":["s.*"],"ordering":"ordered"`)
 	end := stream(nodes, 16)
-	for _, p := range nodes {
-		n := len(r.deliveries())
-		r.wait("deliveries before the stop", atLeast(n+200))
+	for i := range rounds() / 2 {
+		p := nodes[i%len(nodes)]
+		r.awaitMore("deliveries before the stop", 200)
 		p.stop()
 		p.start()
 		p.waitReady()
 		p.waitReplicas(3)
 	}
-	acked := end()
-	events, again, disordered := summed(r.drained(nodes[0], hook.ID))
-	t.Logf("%d acknowledged, %d came, %d again over 3 stops", len(acked), len(events), again)
-	if len(events) < len(acked) || again > 0 || len(disordered) > 0 {
-		t.Errorf("%d of %d acknowledged events came, %d again, out of order %v; want all, once, in order", len(events), len(acked), again, disordered)
-	}
+	r.wantAll(nodes[0], hook.ID, end(), 0, true)
 }
 
-func TestALeaderThatWasPausedSendsNothingOutOfOrder(t *testing.T) {
+func TestALeaderThatWasPausedSendsNothingOutOfOrderChaos(t *testing.T) {
 	nodes := startOpenCluster(t)
 	r := newReceiver(t, nil)
 	hook := nodes[0].register(r, `"topics":["s.*"],"ordering":"ordered"`)
 	end := stream(nodes, 16)
-	for _, p := range nodes {
-		n := len(r.deliveries())
-		r.wait("deliveries before the pause", atLeast(n+200))
+	for i := range rounds() / 2 {
+		p := nodes[i%len(nodes)]
+		r.awaitMore("deliveries before the pause", 200)
 		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		n = len(r.deliveries())
-		r.wait("deliveries during the pause", atLeast(n+200))
+		r.awaitMore("deliveries during the pause", 200)
 		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
 		p.waitReady()
 	}
-	acked := end()
-	events, again, disordered := summed(r.drained(nodes[0], hook.ID))
-	t.Logf("%d acknowledged, %d came, %d again over 3 pauses", len(acked), len(events), again)
-	for what := range acked {
-		if !events[what] {
-			t.Errorf("%s never came", what)
-		}
-	}
-	if most := 3 * 8 * settledWindow; again > most || len(disordered) > 0 {
-		t.Errorf("%d came again, want at most %d; first deliveries out of order: %v", again, most, disordered)
-	}
+	r.wantAll(nodes[0], hook.ID, end(), rounds()*8*settledWindow, true)
 }
 
 // npmReceiver is an endpoint written with the npm package of the specification.

@@ -54,7 +54,7 @@ func (d *Dispatcher) answer(q question) (r reply) {
 func (d *Dispatcher) heed(e *endpoint, until int64) {
 	e.hold = max(e.hold, min(until, d.now().Add(maxRetryAfter).UnixMilli()))
 	for _, n := range e.lanes {
-		n.dirty = true
+		n.touch()
 		n.lead.changed(0, 0)
 	}
 }

@@ -313,3 +313,30 @@ func TestAnOutageCostsProbesOnlyAndEndsWithoutAStorm(t *testing.T) {
 		}
 	})
 }
+
+func TestProgressCostsLessThanAHundredthOfAnEntryPerDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hooks, events = 20, 2000
+		c := newCluster(t, 1, trusting)
+		defer c.close()
+		for i := range hooks {
+			host := fmt.Sprintf("h%d.example", i)
+			c.world.serve(host, slowly(2*time.Millisecond))
+			c.create(protocol.WebhookSpec{URL: "https://" + host + "/"})
+		}
+		time.Sleep(time.Second)
+		before, _ := c.logs[0].saved()
+		for i := range events {
+			c.publish(fmt.Sprint("t", i%50), fmt.Sprint(i))
+			time.Sleep(2 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		after, _ := c.logs[0].saved()
+		if times, _ := c.counted("h7.example"); len(times) != events {
+			t.Errorf("one of the webhooks got %d of %d events", len(times), events)
+		}
+		if n := float64(after-before) / (hooks * events); n > 0.01 {
+			t.Errorf("%.4f progress entries per delivery, want at most 0.01", n)
+		}
+	})
+}

@@ -83,7 +83,7 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{
 		options: o, broker: o.Broker, node: o.Node, log: o.Log, now: o.Now,
 		endpoints: map[string]*endpoint{}, hosts: map[string]*host{}, leads: map[uint16]*lead{},
-		sleeping: map[*endpoint]int64{}, verifying: map[string]*verification{},
+		catalog: &broker.Catalog{}, sleeping: map[*endpoint]int64{}, verifying: map[string]*verification{},
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -180,6 +180,7 @@ func (d *Dispatcher) next() (job, bool) {
 			d.enqueue(e)
 			return j, true
 		}
+		d.unpark(e.host) // what it did not use, another may
 	}
 	return job{}, false
 }
@@ -196,7 +197,7 @@ func (d *Dispatcher) start(e *endpoint, now time.Time) (job, bool) {
 		return job{}, false
 	}
 	if e.host.inFlight >= maxPerHost {
-		e.host.waiting = append(e.host.waiting, e)
+		e.host.park(e)
 		return job{}, false
 	}
 	n, it := e.take(now)

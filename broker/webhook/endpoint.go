@@ -40,6 +40,7 @@ type endpoint struct {
 	bucket   bucket
 	stopping bool // disabled here, on its way into the catalog
 	queued   bool // among the dispatcher's ready ones
+	parked   bool // among those that wait for its host
 	log      attemptLog
 
 	lastError string
@@ -48,9 +49,18 @@ type endpoint struct {
 
 // host is who listens at one host and port, shared by all endpoints there.
 type host struct {
-	name     string
-	inFlight int
-	waiting  []*endpoint
+	name      string
+	endpoints int // that are there
+	inFlight  int
+	waiting   []*endpoint
+}
+
+// park lets an endpoint wait for its turn at the host.
+func (h *host) park(e *endpoint) {
+	if !e.parked {
+		e.parked = true
+		h.waiting = append(h.waiting, e)
+	}
 }
 
 func newTarget(w *broker.Webhook, key []byte) (*target, error) {

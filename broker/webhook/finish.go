@@ -130,6 +130,19 @@ func (d *Dispatcher) settle(j job) {
 	d.behind(n)
 }
 
+// unpark lets one endpoint that waits for a host have a slot there, if one is
+// free. d.mu is held.
+func (d *Dispatcher) unpark(h *host) {
+	if h == nil || len(h.waiting) == 0 || h.inFlight >= maxPerHost {
+		return
+	}
+	e := h.waiting[0]
+	h.waiting[0] = nil
+	h.waiting = h.waiting[1:]
+	e.parked = false
+	d.enqueue(e)
+}
+
 // release gives back what a request held. d.mu is held.
 func (d *Dispatcher) release(j job) {
 	e, l := j.endpoint, j.lane.lead
@@ -142,10 +155,7 @@ func (d *Dispatcher) release(j job) {
 		d.troubled--
 	}
 	d.enqueue(e)
-	for _, waiting := range j.host.waiting {
-		d.enqueue(waiting)
-	}
-	j.host.waiting = j.host.waiting[:0]
+	d.unpark(j.host)
 	if l.inFlight == 0 && l.idle != nil {
 		close(l.idle)
 		l.idle = nil

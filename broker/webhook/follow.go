@@ -58,28 +58,38 @@ func (d *Dispatcher) drop(n *lane) {
 	n.endpoint.lanes = slices.DeleteFunc(n.endpoint.lanes, func(other *lane) bool { return other == n })
 }
 
-// sync takes over what has changed in the catalog. d.mu is held.
+// sync takes over what has changed in the catalog, and looks at nothing else:
+// there may be many thousands. d.mu is held.
 func (d *Dispatcher) sync(catalog *broker.Catalog, key []byte) {
-	fresh := (key != nil) != d.keyed
+	old := d.catalog.Webhooks
+	if fresh := (key != nil) != d.keyed; fresh { // all of them have to be made anew
+		for _, w := range old {
+			if catalog.Webhook(w.ID) == nil {
+				d.forget(w.ID)
+			}
+		}
+		old = nil
+	}
 	d.catalog, d.keyed = catalog, key != nil
-	changed := false
-	for _, w := range catalog.Webhooks {
-		if e := d.endpoints[w.ID]; e == nil || e.hook != w || fresh {
-			d.refresh(w, key)
-			changed = true
+	now := catalog.Webhooks
+	removed := false
+	for len(old) > 0 || len(now) > 0 {
+		switch {
+		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
+			old, now = old[1:], now[1:]
+		case len(now) == 0 || len(old) > 0 && old[0].ID < now[0].ID:
+			d.forget(old[0].ID)
+			removed, old = true, old[1:]
+		case len(old) == 0 || now[0].ID < old[0].ID:
+			d.refresh(now[0], key)
+			now = now[1:]
+		default:
+			d.refresh(now[0], key)
+			removed, old, now = true, old[1:], now[1:]
 		}
-	}
-	for id, e := range d.endpoints {
-		if catalog.Webhook(id) == nil {
-			d.forget(e)
-			changed = true
-		}
-	}
-	if !changed {
-		return
 	}
 	for _, l := range d.leads {
-		if l.loaded {
+		if removed && l.loaded {
 			l.rematch()
 		}
 	}
@@ -100,7 +110,7 @@ func (d *Dispatcher) refresh(w *broker.Webhook, key []byte) {
 		e.breaker, e.hold, e.failing, e.blocked, e.told, e.limit = breaker{}, 0, 0, 0, false, 1
 	}
 	e.target, e.stopping = t, false
-	e.host = d.hostOf(t.url.Host)
+	d.place(e, t.url.Host)
 	delete(d.verifying, w.ID)
 	if stateOf(w) == protocol.WebhookVerifying {
 		d.verifying[w.ID] = &verification{}
@@ -114,16 +124,31 @@ func (d *Dispatcher) refresh(w *broker.Webhook, key []byte) {
 	d.enqueue(e)
 }
 
-func (d *Dispatcher) hostOf(name string) *host {
+// place notes at which host an endpoint is; "" is none. d.mu is held.
+func (d *Dispatcher) place(e *endpoint, name string) {
+	if e.host != nil && e.host.name == name {
+		return
+	}
+	if e.host != nil {
+		if e.host.endpoints--; e.host.endpoints == 0 {
+			delete(d.hosts, e.host.name)
+		}
+	}
 	h := d.hosts[name]
-	if h == nil {
+	if h == nil && name != "" {
 		h = &host{name: name}
 		d.hosts[name] = h
 	}
-	return h
+	if e.host, e.parked = h, false; h != nil {
+		h.endpoints++
+	}
 }
 
-func (d *Dispatcher) forget(e *endpoint) {
+func (d *Dispatcher) forget(id string) {
+	e := d.endpoints[id]
+	if e == nil {
+		return
+	}
 	for _, n := range slices.Clone(e.lanes) {
 		d.drop(n)
 	}
@@ -132,19 +157,7 @@ func (d *Dispatcher) forget(e *endpoint) {
 	delete(d.endpoints, e.hook.ID)
 	delete(d.sleeping, e)
 	delete(d.verifying, e.hook.ID)
-	if !d.shared(e.host) {
-		delete(d.hosts, e.host.name)
-	}
-}
-
-// shared says whether any endpoint is at a host. d.mu is held.
-func (d *Dispatcher) shared(h *host) bool {
-	for _, e := range d.endpoints {
-		if e.host == h {
-			return true
-		}
-	}
-	return false
+	d.place(e, "")
 }
 
 // attach gives an endpoint its lane in a partition, or keeps the one that it
@@ -163,6 +176,8 @@ func (d *Dispatcher) attach(l *lead, e *endpoint, id string) {
 		return
 	}
 	n = d.join(l, e, c)
+	l.matcher.join(n)
+	l.version++
 	d.behind(n)
 }
 
@@ -172,7 +187,7 @@ func (d *Dispatcher) join(l *lead, e *endpoint, c broker.Consumer) *lane {
 	n := newLane(e, l, c, e.hook.Spec.Ordering == orderingOrdered, now)
 	e.hold = max(e.hold, min(c.State.Hold, now.Add(maxRetryAfter).UnixMilli()))
 	if e.hold > c.State.Hold {
-		n.dirty = true // so that the next leader of this partition knows, too
+		n.touch() // so that the next leader of this partition knows, too
 		l.changed(0, 0)
 	}
 	if e.failing == 0 && e.lastGood.IsZero() {
@@ -183,12 +198,14 @@ func (d *Dispatcher) join(l *lead, e *endpoint, c broker.Consumer) *lane {
 	return n
 }
 
+// rematch makes the matcher anew: what selectors a lane had is not kept. d.mu is
+// held.
 func (l *lead) rematch() {
-	list := make([]*lane, 0, len(l.lanes))
+	l.matcher = newMatcher()
+	l.version++
 	for _, n := range l.lanes {
-		list = append(list, n)
+		l.matcher.join(n)
 	}
-	l.matcher = newMatcher(list)
 }
 
 // load takes over the state that was replicated: the feed begins with what the

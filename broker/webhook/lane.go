@@ -157,11 +157,19 @@ func (n *lane) back(it *item) {
 	n.inFlight--
 }
 
+// touch notes that the state has changed since it was replicated.
+func (n *lane) touch() {
+	if !n.dirty {
+		n.dirty = true
+		n.lead.dirty = append(n.lead.dirty, n)
+	}
+}
+
 // settle ends an event; a stream goes on with the next of its topic.
 func (n *lane) settle(it *item, follow func(topic string, after, upTo uint64) uint64) {
 	delete(n.open, it.position)
 	n.unsaved++
-	n.dirty = true
+	n.touch()
 	if !it.stream {
 		return
 	}
@@ -176,7 +184,7 @@ func (n *lane) settle(it *item, follow func(topic string, after, upTo uint64) ui
 func (n *lane) retry(it *item, next int64) {
 	it.next = next
 	n.waiting = append(n.waiting, it)
-	n.dirty = true
+	n.touch()
 }
 
 // seen is up to where the lane has looked.

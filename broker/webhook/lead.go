@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pushd/pushd/broker"
@@ -22,12 +23,16 @@ type lead struct {
 
 	lanes    map[string]*lane // by consumer
 	matcher  *matcher
+	version  int    // of the lanes that the matcher knows
 	position uint64 // up to where the feed has offered events
 	loaded   bool   // the state that was replicated is known
 	draining bool
 	inFlight int
 
 	unsaved int
+	dirty   []*lane       // whose state has changed
+	swept   uint64        // position at which idle lanes were saved last
+	saver   chan struct{} // capacity 1: held while progress is replicated
 	kick    chan struct{} // capacity 1: save at once
 	soon    chan struct{} // capacity 1: save within saveAfter
 	idle    chan struct{} // not nil: closed once nothing is in flight
@@ -35,8 +40,8 @@ type lead struct {
 
 func (d *Dispatcher) newLead(partition uint16, term uint64) *lead {
 	l := &lead{
-		d: d, partition: partition, term: term, done: make(chan struct{}), lanes: map[string]*lane{}, matcher: newMatcher(nil),
-		kick: make(chan struct{}, 1), soon: make(chan struct{}, 1),
+		d: d, partition: partition, term: term, done: make(chan struct{}), lanes: map[string]*lane{}, matcher: newMatcher(),
+		kick: make(chan struct{}, 1), soon: make(chan struct{}, 1), saver: make(chan struct{}, 1),
 	}
 	l.ctx, l.cancel = context.WithCancel(d.running)
 	return l
@@ -68,7 +73,7 @@ func (l *lead) run() {
 // feed offers lanes at the end of the log what is new there.
 func (l *lead) feed() {
 	l.d.mu.Lock()
-	m, from := l.matcher, l.position
+	m, version, from := l.matcher, l.version, l.position
 	l.d.mu.Unlock()
 	places, gaps, reached := l.d.broker.Places(l.partition, from, math.MaxUint64, feedPlaces, m.match)
 	if reached == from {
@@ -77,7 +82,7 @@ func (l *lead) feed() {
 	}
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
-	if l.matcher != m {
+	if l.version != version {
 		return // lanes have changed: look again with them
 	}
 	fell := map[*lane]uint64{} // lanes that had no room, and what they had looked at before
@@ -198,9 +203,16 @@ func (l *lead) save() {
 	}
 }
 
-// saveNow replicates what has changed. What fails is sent again with the next:
-// a state replaces a state, so that it does no harm to have it twice.
+// saveNow replicates what has changed, one entry at a time: a state replaces a
+// state, so that they must not overtake each other. What fails is sent again
+// with the next.
 func (l *lead) saveNow(ctx context.Context) error {
+	select {
+	case l.saver <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.saver }()
 	for {
 		list, lanes, counts := l.collect()
 		if len(list) == 0 {
@@ -209,50 +221,61 @@ func (l *lead) saveNow(ctx context.Context) error {
 		limited, cancel := context.WithTimeout(ctx, saveTimeout)
 		err := l.d.broker.SaveProgress(limited, l.partition, list)
 		cancel()
-		l.d.mu.Lock()
-		for i, n := range lanes {
-			if err != nil {
-				n.dirty = true
-				continue
-			}
-			n.unsaved -= counts[i]
-			n.floor = list[i].State.Floor
-			l.d.enqueue(n.endpoint)
-			l.d.finishReplay(n)
-		}
-		if err != nil {
-			l.changed(0, 0)
-		}
-		l.d.counters.saves++
-		l.d.pump()
-		l.d.mu.Unlock()
+		l.saved(list, lanes, counts, err)
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// collect takes what has changed, as much as one entry may carry.
+// saved notes what became of an entry.
+func (l *lead) saved(list []broker.Consumer, lanes []*lane, counts []int, err error) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	for i, n := range lanes {
+		if err != nil {
+			n.touch()
+			continue
+		}
+		n.unsaved -= counts[i]
+		n.floor = list[i].State.Floor
+		l.d.enqueue(n.endpoint)
+		l.d.finishReplay(n)
+	}
+	if err != nil {
+		l.changed(0, 0)
+	}
+	l.d.pump()
+}
+
+// collect takes what has changed, as much as one entry may carry, and now and
+// then lanes along that have long had nothing to do.
 func (l *lead) collect() (list []broker.Consumer, lanes []*lane, counts []int) {
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
 	l.unsaved = 0
-	size := 0
-	for _, n := range l.lanes {
-		if !n.dirty || size > maxSaveBytes {
-			continue
-		}
+	size, taken := 0, 0
+	take := func(n *lane) {
 		n.dirty = false
+		if n.ended {
+			return
+		}
 		c := broker.Consumer{ID: n.id, Epoch: n.epoch, State: n.state()}
 		list, lanes, counts = append(list, c), append(lanes, n), append(counts, n.unsaved)
 		size += 64 + 32*len(c.State.Open)
 	}
+	for ; taken < len(l.dirty) && size < maxSaveBytes && len(list) < broker.MaxConsumerOps; taken++ {
+		take(l.dirty[taken])
+	}
+	l.dirty = slices.Delete(l.dirty, 0, taken)
+	if len(list) == 0 || l.position < l.swept+staleFloor {
+		return list, lanes, counts
+	}
+	l.swept = l.position
 	for _, n := range l.lanes {
-		if len(list) == 0 || size > maxSaveBytes || n.dirty || !n.tail || n.unsaved > 0 || l.position < n.floor+staleFloor {
-			continue
+		if size < maxSaveBytes && len(list) < broker.MaxConsumerOps && !n.dirty && n.tail && n.unsaved == 0 && n.floor+staleFloor < l.position {
+			take(n)
 		}
-		list, lanes, counts = append(list, broker.Consumer{ID: n.id, Epoch: n.epoch, State: n.state()}), append(lanes, n), append(counts, 0)
-		size += 64
 	}
 	return list, lanes, counts
 }

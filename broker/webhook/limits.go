@@ -16,7 +16,7 @@ const (
 	saveSettles  = 256                    // settled events of a partition after which progress is replicated at once
 	saveLane     = 48                     // the same of one lane: before its window closes
 	saveAfter    = 250 * time.Millisecond // the longest that progress waits otherwise
-	saveApart    = 20 * time.Millisecond  // the least between two
+	saveApart    = 5 * time.Millisecond   // the least between two
 	saveTimeout  = 5 * time.Second
 	maxSaveBytes = 128 << 10 // of one log entry
 	staleFloor   = 10_000    // positions by which a saved floor may lag before it is saved along with others

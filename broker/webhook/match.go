@@ -2,13 +2,15 @@ package webhook
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/pushd/pushd/protocol"
 )
 
-// matcher finds the lanes of a partition that a topic concerns. It is made anew
-// when lanes change; its cache belongs to the partition's feed.
+// matcher finds the lanes of a partition that a topic concerns. It is asked
+// under a partition's lock, so that its own is the last to be taken.
 type matcher struct {
+	mu     sync.Mutex // guards what follows
 	exact  map[string][]*lane
 	first  map[string][]patternLane // by the pattern's first segment
 	any    []patternLane            // whose first segment is a wildcard
@@ -22,24 +24,29 @@ type patternLane struct {
 
 const maxCached = 1 << 16 // topics whose lanes a matcher remembers
 
-func newMatcher(lanes []*lane) *matcher {
-	m := &matcher{exact: map[string][]*lane{}, first: map[string][]patternLane{}, cached: map[string][]*lane{}}
-	for _, n := range lanes {
-		if n.until != 0 {
-			continue // a replay reads for itself
-		}
-		for _, s := range n.endpoint.selectors {
-			m.add(s, n)
-		}
+func newMatcher() *matcher {
+	return &matcher{exact: map[string][]*lane{}, first: map[string][]patternLane{}, cached: map[string][]*lane{}}
+}
+
+// join adds a lane. A replay reads for itself.
+func (m *matcher) join(n *lane) {
+	if n.until != 0 {
+		return
 	}
-	return m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range n.endpoint.selectors {
+		m.add(s, n)
+	}
 }
 
 func (m *matcher) add(s protocol.Selector, n *lane) {
 	if !s.Pattern() {
 		m.exact[s.String()] = append(m.exact[s.String()], n)
+		delete(m.cached, s.String())
 		return
 	}
+	clear(m.cached)
 	head, _, _ := strings.Cut(s.String(), ".")
 	if strings.HasPrefix(head, "*") {
 		m.any = append(m.any, patternLane{s, n})
@@ -50,6 +57,8 @@ func (m *matcher) add(s protocol.Selector, n *lane) {
 
 // lanes lists the lanes of a topic, each once.
 func (m *matcher) lanes(topic string) []*lane {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if list, ok := m.cached[topic]; ok {
 		return list
 	}

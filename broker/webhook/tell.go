@@ -119,7 +119,7 @@ func printable(r rune) rune {
 // held.
 func (d *Dispatcher) missed(n *lane, gaps []protocol.Gap) {
 	for _, g := range gaps {
-		n.dirty = true
+		n.touch()
 		d.tellOnce(n.endpoint, stateGap, fmt.Sprintf("%s/%s/%d/%d-%d", n.id, g.Topic, g.Epoch, g.From, g.To), map[string]any{"gap": g})
 		n.endpoint.lastError = d.now().UTC().Format(time.RFC3339) + fmt.Sprintf(" events %d to %d of %s were gone (%s) before they could be delivered", g.From, g.To, g.Topic, g.Reason)
 	}

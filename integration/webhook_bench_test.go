@@ -1,0 +1,87 @@
+package integration
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+	"github.com/pushd/pushd/protocol/client"
+)
+
+// BenchmarkWebhook measures deliveries per second and the CPU that a node spends
+// on each: events of 256 bytes that are stored already, one node with 8
+// partitions, and a receiver in this process that reads and answers 200. The
+// receiver shares the machine, so deliveries/s are less than a node could.
+func BenchmarkWebhook(b *testing.B) {
+	for _, hooks := range []int{1, 20} {
+		b.Run(fmt.Sprint(hooks, "-webhooks"), func(b *testing.B) { benchWebhook(b, hooks) })
+	}
+}
+
+func benchWebhook(b *testing.B, hooks int) {
+	p := startNode(b, "n1", openFlags...)
+	p.put("/v1/policies/**", `{"max_events":100000000,"max_bytes":100000000000}`)
+	var got atomic.Int64
+	all := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if got.Add(1) == int64(b.N) {
+			close(all)
+		}
+	}))
+	defer server.Close()
+	var ids []string
+	for range hooks {
+		var w protocol.Webhook
+		p.webhookCall("POST", "", fmt.Sprintf(`{"url":%q,"topics":["bench.*"],"concurrency":32}`, server.URL), &w)
+		p.webhookCall("POST", "/"+w.ID+"/pause", "", nil)
+		ids = append(ids, w.ID)
+	}
+	publishBench(b, p, (b.N+hooks-1)/hooks)
+	before := cpuOf(b, []*process{p})
+	b.ResetTimer()
+	for _, id := range ids {
+		p.webhookCall("POST", "/"+id+"/resume", "", nil)
+	}
+	select {
+	case <-all:
+	case <-time.After(5 * time.Minute):
+		b.Fatalf("%d of %d deliveries within five minutes", got.Load(), b.N)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+	b.ReportMetric(float64((cpuOf(b, []*process{p})-before).Microseconds())/float64(b.N), "node-cpu-µs")
+}
+
+// publishBench stores n events over 1,000 topics.
+func publishBench(b *testing.B, p *process, n int) {
+	b.Helper()
+	c, err := client.New(client.Options{Servers: []string{p.url("")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	publisher := c.Publisher()
+	defer publisher.Close()
+	data := []byte(strings.Repeat("x", 256))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 256 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				m := client.Message{Topic: fmt.Sprint("bench.", i%1000), Data: data, ContentType: "text/plain"}
+				if _, err := publisher.Publish(b.Context(), m); err != nil {
+					b.Errorf("publish: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
