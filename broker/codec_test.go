@@ -29,7 +29,7 @@ func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 	if err != nil || n == 0 || r.Position != 42 || !reflect.DeepEqual(r.Event, sampleEvent) {
 		t.Errorf("record: got %+v, %v", r, err)
 	}
-	q := question{partition: 3, selectors: []string{"a", "b.*"}, start: 1, n: 2, position: 3, upTo: 4, limit: 5, floor: 8, seen: []uint64{6, 9}, wait: 7}
+	q := question{partition: 3, selectors: []string{"a", "b.*"}, start: 1, n: 2, position: 3, upTo: 4, limit: 5, floor: 8, seen: []uint64{6, 9}, wait: 7, began: 8, since: 10, last: 9}
 	if got, err := decodeQuestion(q.append(nil)); err != nil || !reflect.DeepEqual(got, q) {
 		t.Errorf("question: got %+v, %v, want %+v", got, err, q)
 	}
@@ -39,8 +39,8 @@ func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 		t.Errorf("results: got %+v, %v", got, err)
 	}
 	f := remoteFound{
-		found:    found{[]*Record{r}, []lostRange{{"a", 1, 2, 3, protocol.GapDeleted, 4, 5}}, 42, true},
-		position: 5, seen: []uint64{6}, skip: map[string]uint64{"a": 7}, forgiven: map[string]uint64{"b": 8}, ended: true,
+		found:    found{[]*Record{r}, []lostRange{{"a", 1, 2, 3, protocol.GapDeleted, 4, 5, 6, 7, true}}, 42, true},
+		position: 5, seen: []uint64{6}, skip: map[string]uint64{"a": 7}, began: 8, ended: true,
 	}
 	back, err := decodeRemoteFound(appendRemoteFound(nil, f))
 	if err != nil || back.upTo != 42 || !back.end || back.position != 5 || len(back.records) != 1 {

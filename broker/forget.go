@@ -37,11 +37,11 @@ func (tb *tombs) bury(t *topic) (evicted *topic) {
 	return evicted
 }
 
-// tombOf is what a topic is remembered by once it is forgotten.
-func tombOf(t *topic) *topic {
+// tombOf is what a topic is remembered by once it is forgotten, at a position.
+func tombOf(t *topic, at uint64) *topic {
 	epochs := slices.Clone(t.old())
 	if t.exists() {
-		epochs = append(epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, reason: protocol.GapExpired})
+		epochs = append(epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: at, reason: protocol.GapExpired})
 	}
 	for i := range epochs {
 		epochs[i].apart = true
@@ -63,7 +63,7 @@ func (p *Partition) forget(list []forgettable) {
 		if t.exists() {
 			p.dropAll(t) // retention may not have come to them here
 		}
-		tomb := tombOf(t)
+		tomb := tombOf(t, p.position)
 		p.buried = slices.DeleteFunc(p.buried, func(name string) bool { return name == t.name })
 		p.topics.remove(t)
 		p.lostUpTo = max(p.lostUpTo, tomb.lostUpTo())

@@ -19,10 +19,11 @@ type lane struct {
 	start *protocol.Start
 
 	skip map[string]uint64 // topic: offsets up to this are not for the reader (-N with patterns)
-	// forgiven are topics whose events up to a position were gone before the reader began.
-	forgiven map[string]uint64
-	ended    bool   // the other node said that all of its topics are deleted
-	remote   *fetch // what was asked of another node; nil if nothing
+	// began and last are the limits of the reader's start, as in protocol.Lane, while it is behind where it began.
+	began, since uint64
+	last         uint32
+	ended        bool   // the other node said that all of its topics are deleted
+	remote       *fetch // what was asked of another node; nil if nothing
 }
 
 // want is what the lane asks of its partition.
@@ -92,8 +93,11 @@ func mergeable(l *lane) bool { return l.start == nil }
 func (s *Subscription) join(a, b *lane) {
 	s.dropFetch(a)
 	s.dropFetch(b)
-	skip, forgiven := s.keptByBoth(a, b, a.skip, b.skip), s.keptByBoth(a, b, a.forgiven, b.forgiven)
-	a.skip, a.forgiven, a.ended = skip, forgiven, false
+	a.skip, a.ended = s.keptByBoth(a, b, a.skip, b.skip), false
+	if a.last != b.last { // what one has limits and the other not is not limited any more
+		a.last = 0
+	}
+	a.began, a.since = min(a.began, b.began), min(a.since, b.since)
 	a.members = sortedUnion(a.members, b.members)
 }
 

@@ -220,8 +220,15 @@ func (p *pair) forget(*rapid.T) {
 		return
 	}
 	p.apply(encodeForget(p.now, []forgettable{{t.name, t.epoch, t.newest}}))
-	if m := p.topics[name]; m.exists {
-		m.ended[m.epoch], m.exists = m.last, false
+	m := p.topics[name]
+	if !m.exists {
+		return
+	}
+	m.ended[m.epoch], m.exists = m.last, false
+	for _, reader := range p.readers {
+		if !reader.exact { // what is gone by retention while a pattern's reader is behind its beginning is no gap for it
+			reader.move(name, m.epoch, m.last)
+		}
 	}
 }
 

@@ -172,7 +172,7 @@ func (p *Partition) place(t *topic, e protocol.Event) protocol.Event {
 	p.store(t, &e)
 	t.last++
 	t.idle = 0
-	p.trimTopic(t)
+	p.trimTopic(t, 0)
 	p.aging.expect(e.Time + int64(t.kept.age))
 	return e
 }
@@ -208,7 +208,7 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 		return protocol.NoSuchTopic.Errorf("there is no topic %s", name)
 	}
 	past := t.history()
-	if past.epochs = append(past.epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, reason: protocol.GapDeleted}); len(past.epochs) > maxOldEpochs {
+	if past.epochs = append(past.epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: p.position + 1, reason: protocol.GapDeleted}); len(past.epochs) > maxOldEpochs {
 		past.epochs = past.epochs[1:]
 	}
 	p.dropAll(t)

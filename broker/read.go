@@ -39,6 +39,9 @@ type lostRange struct {
 	from, to  uint64
 	reason    protocol.GapReason
 	at, until uint64 // positions of the first and the last lost event
+	ended     uint64 // position of the end of their epoch; 0: it goes on
+	lost      int64  // nanoseconds since 1970 when the last of them was removed, where their epoch goes on
+	over      bool   // nothing of their epoch comes behind them
 }
 
 // read finds what a lane wants. The index is consulted under the lock, files
@@ -183,7 +186,9 @@ func (p *Partition) lostOfSingle(w want, upTo uint64) []lostRange {
 func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
 	add := func(r lostRange, newest, removed uint64) {
 		r.name = t.name
+		last := r.to
 		if p.bound(t, w, upTo, newest, removed, &r) {
+			r.over = r.ended != 0 && r.to == last
 			gaps = append(gaps, r)
 		}
 	}
@@ -196,10 +201,10 @@ func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
 		if o.apart {
 			removed = o.newest
 		}
-		add(lostRange{epoch: o.epoch, to: o.last, reason: o.reason}, o.newest, removed)
+		add(lostRange{epoch: o.epoch, to: o.last, reason: o.reason, ended: o.ended}, o.newest, removed)
 	}
 	if t.exists() {
-		add(lostRange{epoch: t.epoch, to: t.first - 1, reason: protocol.GapExpired}, t.gone, p.holes)
+		add(lostRange{epoch: t.epoch, to: t.first - 1, reason: protocol.GapExpired, lost: t.lost}, t.gone, p.holes)
 	}
 	return gaps
 }

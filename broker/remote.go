@@ -25,10 +25,12 @@ type fetch struct {
 // remoteFound is a found with the position that a start became.
 type remoteFound struct {
 	found
-	position       uint64
-	seen           []uint64 // last offsets, by selector of the question
-	skip, forgiven map[string]uint64
-	ended          bool // all topics of the question are deleted
+	position uint64
+	seen     []uint64 // last offsets, by selector of the question
+	skip     map[string]uint64
+	began    uint64
+	since    uint64
+	ended    bool // all topics of the question are deleted
 }
 
 // readLane gives what the lane's partition has: at once from the local replica,
@@ -36,6 +38,7 @@ type remoteFound struct {
 func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bool, err error) {
 	if p := s.broker.local(l.partition); p != nil {
 		s.dropFetch(l)
+		p.limit(s, l)
 		f, err = p.read(s.want(l, limit, upTo))
 		if errors.Is(err, errReplicaGone) {
 			return found{}, false, nil // closed between the two looks
@@ -50,6 +53,9 @@ func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bo
 		return found{}, false, nil
 	}
 	f, l.ended = answer.answer.found, answer.answer.ended
+	if l.last > 0 && l.skip == nil {
+		l.skip = answer.answer.skip
+	}
 	if upTo != 0 && f.upTo > upTo { // asked before another lane was found ahead
 		f.records = slices.DeleteFunc(f.records, func(r *Record) bool { return r.Position > upTo })
 		f.gaps = slices.DeleteFunc(f.gaps, func(g lostRange) bool { return g.at > upTo })
@@ -126,6 +132,8 @@ type question struct {
 	floor     uint64   // position that the answering replica should have reached
 	seen      []uint64 // last offsets that the reader has, by selector
 	wait      time.Duration
+
+	began, since, last uint64 // limits of a start that is behind, as in protocol.Lane
 }
 
 func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
@@ -135,6 +143,7 @@ func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
 		q.seen = append(q.seen, s.seen[i])
 	}
 	q.floor = max(l.position, s.broker.floors.get(l.partition))
+	q.began, q.since, q.last = l.began, l.since, uint64(l.last)
 	if l.start != nil {
 		q.start, q.n = byte(l.start.Kind), uint64(l.start.N)
 		if l.start.Kind == protocol.StartTime {
@@ -182,8 +191,9 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 		l.start = &protocol.Start{Kind: protocol.StartKind(q.start), N: int(q.n), Time: time.Unix(0, int64(q.n))}
 		p.resolve(s, l)
 	}
+	p.limit(s, l)
 	defer p.disarm(s, q.selectors)
-	answer := remoteFound{position: l.position, seen: s.seen, skip: l.skip, forgiven: l.forgiven}
+	answer := remoteFound{position: l.position, seen: s.seen, skip: l.skip, began: l.began, since: l.since}
 	deadline, cancel := context.WithTimeout(ctx, q.wait)
 	defer cancel()
 	for {
@@ -224,7 +234,7 @@ func (b *Broker) proxy(q question) (*Subscription, *lane, error) {
 	}
 	s := newReader(b, selectors)
 	s.seen = q.seen
-	l := &lane{partition: q.partition, position: q.position}
+	l := &lane{partition: q.partition, position: q.position, began: q.began, since: q.since, last: uint32(q.last)}
 	s.lanes = []*lane{l}
 	for i := range selectors {
 		l.members = append(l.members, i)

@@ -16,7 +16,7 @@ func (q question) append(dst []byte) []byte {
 		dst = protocol.AppendBytes(dst, s)
 	}
 	dst = append(dst, q.start)
-	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.floor, uint64(q.wait)} {
+	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.floor, uint64(q.wait), q.began, q.since, q.last} {
 		dst = appendUvarint(dst, v)
 	}
 	return appendNumbers(dst, q.seen)
@@ -33,6 +33,7 @@ func decodeQuestion(b []byte) (q question, err error) {
 	q.n, q.position, q.upTo = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	q.limit, q.floor = min(r.Uvarint(), maxReadEvents), r.Uvarint()
 	q.wait = time.Duration(min(r.Uvarint(), uint64(remoteTimeout)))
+	q.began, q.since, q.last = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	q.seen = readNumbers(r)
 	return q, r.Err()
 }
@@ -97,11 +98,11 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 	dst = append(dst, flags)
 	dst = appendUvarint(appendUvarint(dst, f.upTo), f.position)
 	dst = appendNumbers(dst, f.seen)
-	dst = appendLimited(appendLimited(dst, f.skip), f.forgiven)
+	dst = appendUvarint(appendUvarint(appendLimited(dst, f.skip), f.began), f.since)
 	dst = appendUvarint(dst, uint64(len(f.gaps)))
 	for _, g := range f.gaps {
 		dst = protocol.AppendBytes(dst, g.name)
-		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, g.until} {
+		for _, v := range []uint64{g.epoch, g.from, g.to, g.at, g.until, g.ended, uint64(flag(g.over)), uint64(g.lost)} {
 			dst = appendUvarint(dst, v)
 		}
 		dst = protocol.AppendBytes(dst, string(g.reason))
@@ -118,10 +119,11 @@ func decodeRemoteFound(b []byte) (f remoteFound, err error) {
 	flags := r.Byte()
 	f.end, f.ended = flags&flagEnd != 0, flags&flagEnded != 0
 	f.upTo, f.position, f.seen = r.Uvarint(), r.Uvarint(), readNumbers(r)
-	f.skip, f.forgiven = readLimited(r), readLimited(r)
-	f.gaps = make([]lostRange, r.Count(1<<20, 7))
+	f.skip, f.began = readLimited(r), r.Uvarint()
+	f.since = r.Uvarint()
+	f.gaps = make([]lostRange, r.Count(1<<20, 10))
 	for i := range f.gaps {
-		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), reason: protocol.GapReason(r.Text(maxNameBytes))}
+		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), ended: r.Uvarint(), over: r.Uvarint() == 1, lost: int64(r.Uvarint()), reason: protocol.GapReason(r.Text(maxNameBytes))}
 	}
 	f.records = make([]*Record, r.Count(maxReadEvents, recordHead))
 	if r.Err() != nil {

@@ -21,8 +21,9 @@ type aging struct {
 func (a *aging) expect(ns int64) { a.due = min(a.due, ns) }
 
 // trimTopic moves the topic's first offset past what its policy no longer
-// keeps by count and bytes. p.mu is held for writing.
-func (p *Partition) trimTopic(t *topic) {
+// keeps by count and bytes. now is the time, or 0 in Apply, which knows that of
+// the log only. p.mu is held for writing.
+func (p *Partition) trimTopic(t *topic, now int64) {
 	limits := p.limitsOf(t)
 	for t.exists() && t.first <= t.last && (t.events() > limits.events || (t.bytes > limits.bytes && t.events() > 1)) {
 		w, ok := p.nextSpan(t, max(t.gone, t.epoch-1))
@@ -30,15 +31,15 @@ func (p *Partition) trimTopic(t *topic) {
 			t.first = t.last + 1
 			return
 		}
-		p.drop(t, w)
+		p.drop(t, w, now)
 	}
 }
 
 // drop gives up the topic's oldest retained event.
-func (p *Partition) drop(t *topic, w span) {
+func (p *Partition) drop(t *topic, w span, now int64) {
 	t.first++
 	t.bytes -= min(t.bytes, uint64(w.size()))
-	t.gone = w.position
+	t.gone, t.lost = w.position, max(now, p.time)
 	w.segment.live--
 	w.segment.liveBytes -= w.size()
 	p.lostUpTo = max(p.lostUpTo, w.position)
@@ -60,7 +61,7 @@ func (p *Partition) dropAll(t *topic) {
 // which nothing is retained. Local to the replica: readers below the first
 // offset get a gap wherever they read.
 func (p *Partition) trimAll(now time.Time) {
-	p.trimChanged()
+	p.trimChanged(now.UnixNano())
 	for age := range p.trimDue(now) {
 		for p.trimAge(age, now.UnixNano()) {
 		}
@@ -72,7 +73,7 @@ func (p *Partition) trimAll(now time.Time) {
 }
 
 // trimChanged applies changed policies to all topics, some at a time.
-func (p *Partition) trimChanged() {
+func (p *Partition) trimChanged(now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	by := p.policies().policiesID()
@@ -82,7 +83,7 @@ func (p *Partition) trimChanged() {
 	p.aging = aging{due: 0, by: by, begun: true, places: map[int64]uint64{}}
 	for slot := range p.topics.used {
 		if t := p.topics.at(slot); t != nil && t.exists() {
-			p.trimTopic(t)
+			p.trimTopic(t, now)
 			p.aging.places[int64(t.kept.age)] = 0
 		}
 		if slot%trimChunk == trimChunk-1 {
@@ -122,7 +123,7 @@ func (p *Partition) trimAge(age, now int64) (more bool) {
 			}
 			place = s.first + s.position(i)
 			if t := s.topicAt(i, p.topics); t != nil && t.retains(place) && int64(p.limitsOf(t).age) == age {
-				p.drop(t, s.span(i))
+				p.drop(t, s.span(i), now)
 			}
 			if looked++; looked == trimChunk {
 				p.aging.places[age] = place

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -124,7 +125,7 @@ func (s *Subscription) covered(catalog *Catalog, c protocol.Cursor, mark, i int)
 func (s *Subscription) resumeLane(catalog *Catalog, l protocol.Lane, members []int) {
 	touching := slices.DeleteFunc(slices.Clone(members), func(i int) bool { return !s.touches(catalog, i, l.Partition) })
 	if len(touching) > 0 {
-		s.lanes = append(s.lanes, &lane{partition: l.Partition, position: l.Position, members: touching})
+		s.lanes = append(s.lanes, &lane{partition: l.Partition, position: l.Position, members: touching, began: l.Began, since: l.Since, last: l.Last})
 	}
 }
 
@@ -213,8 +214,10 @@ func (s *Subscription) beginLane(l *lane) bool {
 	if f == nil {
 		return false
 	}
+	last := lastOf(l.start)
 	l.start, l.position = nil, f.answer.position
-	l.skip, l.forgiven = f.answer.skip, f.answer.forgiven
+	l.skip, l.began, l.since = f.answer.skip, f.answer.began, f.answer.since
+	l.last = last
 	for m, i := range l.members[:min(len(l.members), len(f.answer.seen))] {
 		s.seen[i] = f.answer.seen[m]
 	}
@@ -230,6 +233,7 @@ func (p *Partition) resolve(s *Subscription, l *lane) {
 	l.start = nil
 	w := s.want(l, 0, 0)
 	t := p.known(w.single)
+	l.began, l.since, l.last = p.position, uint64(s.broker.now().UnixNano()), lastOf(&start)
 	switch start.Kind {
 	case protocol.StartLatest:
 		l.position = p.position
@@ -239,7 +243,6 @@ func (p *Partition) resolve(s *Subscription, l *lane) {
 		p.resolveLast(l, w, uint64(start.N))
 	}
 	if w.single == "" {
-		p.forgive(l, w)
 		return
 	}
 	if t == nil && start.Kind != protocol.StartLatest {
@@ -264,19 +267,37 @@ func (p *Partition) lostUntil(t *topic) uint64 {
 	return max(t.gone, t.epoch-1)
 }
 
-// forgive keeps a pattern's lane from being told of what was lost before it
-// began.
-func (p *Partition) forgive(l *lane, w want) {
-	for t := range p.everKnown() {
-		old := t.old()
-		lost := t.gone > l.position || p.forgotten > l.position || len(old) > 0 && old[len(old)-1].newest > l.position
-		if until := max(p.lostUntil(t), p.forgotten); lost && until > l.position && w.matches(t) {
-			if l.forgiven == nil {
-				l.forgiven = map[string]uint64{}
-			}
-			l.forgiven[t.name] = until
+// lastOf is how many of each topic's last events a start asks for; 0: all.
+func lastOf(start *protocol.Start) uint32 {
+	if start.Kind != protocol.StartLast {
+		return 0
+	}
+	return uint32(min(start.N, math.MaxUint32))
+}
+
+// limit works out again which events a cursor's start leaves out, before the
+// lane's first read.
+func (p *Partition) limit(s *Subscription, l *lane) {
+	if l.last == 0 || l.skip != nil || l.position >= l.began {
+		return
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	l.skip = map[string]uint64{}
+	for t := range p.topics.all() {
+		if !t.exists() || t.epoch > l.began || !s.laneMatches(l, t.name) {
+			continue
+		}
+		then := t.last - p.count(t, max(l.began, t.gone), p.position) // the last offset when the reader began
+		if n := min(uint64(l.last), then); then > n {
+			l.skip[t.name] = then - n
 		}
 	}
+}
+
+// patterned says whether a lane has patterns: an exact topic's start is a place.
+func (s *Subscription) patterned(l *lane) bool {
+	return slices.ContainsFunc(l.members, func(i int) bool { return s.selectors[i].Pattern() })
 }
 
 // resolveLast begins before the n-th last event of each topic: exactly for one
@@ -349,6 +370,9 @@ func (s *Subscription) appendCursor(dst []byte) []byte {
 	c.Lanes = c.Lanes[:0]
 	for _, l := range s.lanes {
 		lane := protocol.Lane{Partition: l.partition, Position: l.position}
+		if l.began > l.position && s.patterned(l) {
+			lane.Began, lane.Since, lane.Last = l.began, l.since, l.last
+		}
 		if len(l.members) < len(s.selectors) && s.split(l) {
 			for m, i := range s.order {
 				if slices.Contains(l.members, i) {

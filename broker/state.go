@@ -52,7 +52,7 @@ func (p *Partition) encodeState(segments []*segment) []byte {
 
 func appendTopic(b []byte, t *topic) []byte {
 	b = protocol.AppendBytes(b, t.name)
-	for _, v := range []uint64{t.epoch, t.first, t.last, t.bytes, t.newest, t.gone} {
+	for _, v := range []uint64{t.epoch, t.first, t.last, t.bytes, t.newest, t.gone, uint64(t.lost)} {
 		b = appendUvarint(b, v)
 	}
 	if t.past == nil {
@@ -65,7 +65,9 @@ func appendTopic(b []byte, t *topic) []byte {
 func appendPast(b []byte, p *past) []byte {
 	b = appendUvarint(appendUvarint(appendUvarint(b, p.deleted), p.restore), uint64(len(p.epochs)))
 	for _, o := range p.epochs {
-		b = appendUvarint(appendUvarint(appendUvarint(b, o.epoch), o.last), o.newest)
+		for _, v := range []uint64{o.epoch, o.last, o.newest, o.ended} {
+			b = appendUvarint(b, v)
+		}
 		b = append(protocol.AppendBytes(b, o.reason), flag(o.apart))
 	}
 	return b
@@ -80,17 +82,19 @@ func flag(set bool) byte {
 
 func readPast(r *protocol.BinaryReader) *past {
 	p := &past{deleted: r.Uvarint(), restore: r.Uvarint()}
-	for range r.Count(maxOldEpochs+1, 5) {
-		p.epochs = append(p.epochs, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint(), protocol.GapReason(r.Text(maxNameBytes)), r.Byte() == 1})
+	for range r.Count(maxOldEpochs+1, 6) {
+		p.epochs = append(p.epochs, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint(), protocol.GapReason(r.Text(maxNameBytes)), r.Byte() == 1})
 	}
 	return p
 }
 
 func (p *Partition) readTopic(r *protocol.BinaryReader) {
 	t := p.topics.intern(r.Text(protocol.MaxTopicBytes))
-	for _, v := range []*uint64{&t.epoch, &t.first, &t.last, &t.bytes, &t.newest, &t.gone} {
+	var lost uint64
+	for _, v := range []*uint64{&t.epoch, &t.first, &t.last, &t.bytes, &t.newest, &t.gone, &lost} {
 		*v = r.Uvarint()
 	}
+	t.lost = int64(lost)
 	if r.Byte() == 1 {
 		t.past = readPast(r)
 	}
@@ -107,7 +111,7 @@ func (p *Partition) decodeState(b []byte) ([]keptSegment, error) {
 	}
 	p.position, p.index, p.time = r.Uvarint(), r.Uvarint(), int64(r.Uvarint())
 	p.forgotten, p.holes = r.Uvarint(), r.Uvarint()
-	for range r.Count(1<<30, 8) {
+	for range r.Count(1<<30, 9) {
 		p.readTopic(r)
 	}
 	for range r.Count(maxTombstones, 2) {

@@ -183,7 +183,7 @@ func (s *Subscription) pullLane(l *lane, left *budget, b *Batch) (end bool, err 
 	}
 	l.position = max(l.position, f.upTo)
 	if f.end && upTo == 0 {
-		l.skip, l.forgiven = nil, nil // all that they kept from the reader is passed
+		l.skip, l.began, l.since, l.last = nil, 0, 0, 0 // all that they kept from the reader is passed
 	}
 	return f.end, nil
 }
@@ -215,8 +215,17 @@ func (s *Subscription) give(l *lane, r *Record, left *budget, b *Batch) {
 	b.Items = append(b.Items, Item{Event: r, Cursor: s.cursor()})
 }
 
+// goneBefore says whether the reader began when that was gone already. One that
+// names the topic began behind it.
+func (s *Subscription) goneBefore(l *lane, g lostRange) bool {
+	if _, exact := s.exact[g.name]; exact || g.until > l.began {
+		return false
+	}
+	return g.ended <= l.began && uint64(g.lost) <= l.since
+}
+
 func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
-	if g.until <= l.forgiven[g.name] || s.passed(l, g.name, g.at) {
+	if s.goneBefore(l, g) || s.passed(l, g.name, g.at) {
 		return nil
 	}
 	gap := &protocol.Gap{Topic: g.name, Epoch: g.epoch, From: g.from, To: g.to, Reason: g.reason}
@@ -225,7 +234,9 @@ func (s *Subscription) giveGap(l *lane, g lostRange, b *Batch) error {
 	}
 	l.position = max(l.position, g.at)
 	if i, ok := s.exact[g.name]; ok {
-		s.seen[i] = g.to
+		if s.seen[i] = g.to; g.over {
+			s.seen[i] = 0 // of the next epoch it has seen nothing
+		}
 	}
 	b.Items = append(b.Items, Item{Gap: gap, Cursor: s.cursor()})
 	return nil

@@ -19,6 +19,7 @@ type topic struct {
 	bytes  uint64  // of retained records, as stored
 	newest uint64  // position of the last event
 	gone   uint64  // position of the last event that retention removed; 0: none
+	lost   int64   // nanoseconds since 1970 when retention removed that one
 	kept   *limits // what its policy lets it keep; local
 	past   *past   // nil: never deleted, nor forgotten
 	idle   int32   // minutes since 1970 since when housekeeping has found it empty; 0: it is not. Local
@@ -34,6 +35,7 @@ type past struct {
 // oldEpoch is what is remembered of a deleted epoch.
 type oldEpoch struct {
 	epoch, last, newest uint64
+	ended               uint64 // position of its end
 	reason              protocol.GapReason
 	apart               bool // indices do not have its records under the topic: it was forgotten in between
 }

@@ -33,10 +33,15 @@ type Lane struct {
 	Partition uint16
 	Position  uint64 // events of the partition up to and including this one are delivered
 	Marks     uint32 // bit i: the lane holds for Marks[i]; 0: for all of them
+	// Began and Since are where the partition ended when the reader began, and when that was, in nanoseconds since
+	// 1970: what was gone by then is no gap for it, until it has come that far. 0: it has.
+	Began, Since uint64
+	Last         uint32 // of each topic's events up to Began, only so many are for the reader; 0: all
 }
 
 const (
 	cursorVersion   = 1
+	cursorBegan     = 2    // a version-1 cursor whose lanes have Began, Since and Last, too
 	cursorSet       = 0xff // stands for the number of marks where Set is used
 	fingerprintMask = 1<<48 - 1
 )
@@ -63,7 +68,8 @@ func SetFingerprint(selectors []Selector) uint64 {
 // under another salt are not a cursor.
 func (c *Cursor) Append(dst []byte, salt uint32) []byte {
 	start := len(dst)
-	b := append(dst, cursorVersion)
+	version := c.version()
+	b := append(dst, version)
 	if c.Marks == nil {
 		b = append(b, cursorSet)
 		b = binary.LittleEndian.AppendUint64(b, c.Set)
@@ -80,9 +86,22 @@ func (c *Cursor) Append(dst []byte, salt uint32) []byte {
 		b = binary.AppendUvarint(b, uint64(l.Partition))
 		b = binary.AppendUvarint(b, l.Position)
 		b = binary.AppendUvarint(b, uint64(l.Marks))
+		if version == cursorBegan {
+			b = binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(b, l.Began), l.Since), uint64(l.Last))
+		}
 	}
 	b = binary.LittleEndian.AppendUint32(b, crc32.Update(salt, crcTable, b[start:]))
 	return encodeTail(b, start)
+}
+
+// version is the shortest form that has everything.
+func (c *Cursor) version() byte {
+	for i := range c.Lanes {
+		if c.Lanes[i].Began != 0 {
+			return cursorBegan
+		}
+	}
+	return cursorVersion
 }
 
 // encodeTail turns b[start:] into base64 in b itself: a scratch array would
@@ -113,17 +132,17 @@ func ParseCursor(text string, salt uint32) (Cursor, error) {
 	if crc32.Update(salt, crcTable, body) != sum {
 		return Cursor{}, BadCursor.Errorf("the cursor %s is damaged, or another cluster made it; start again with earliest, latest or a time", quote(text))
 	}
-	if body[0] != cursorVersion {
-		return Cursor{}, BadCursor.Errorf("the cursor %s is of version %d, this node knows version %d", quote(text), body[0], cursorVersion)
+	if body[0] != cursorVersion && body[0] != cursorBegan {
+		return Cursor{}, BadCursor.Errorf("the cursor %s is of version %d, this node knows version %d", quote(text), body[0], cursorBegan)
 	}
-	c, ok := parseCursorBody(body[1:])
+	c, ok := parseCursorBody(body[0], body[1:])
 	if !ok {
 		return Cursor{}, BadCursor.Errorf("the cursor %s is malformed", quote(text))
 	}
 	return c, nil
 }
 
-func parseCursorBody(b []byte) (c Cursor, ok bool) {
+func parseCursorBody(version byte, b []byte) (c Cursor, ok bool) {
 	n := b[0]
 	b = b[1:]
 	if n == cursorSet {
@@ -134,8 +153,8 @@ func parseCursorBody(b []byte) (c Cursor, ok bool) {
 	} else if c.Marks, b, ok = parseMarks(b, int(n)); !ok {
 		return c, false
 	}
-	c.Lanes, ok = parseLanes(b)
-	return c, ok
+	c.Lanes, ok = parseLanes(version, b)
+	return c, ok && c.version() == version
 }
 
 func parseMarks(b []byte, n int) (marks []Mark, rest []byte, ok bool) {
@@ -157,25 +176,25 @@ func parseMarks(b []byte, n int) (marks []Mark, rest []byte, ok bool) {
 	return marks, b, true
 }
 
-func parseLanes(b []byte) ([]Lane, bool) {
+func parseLanes(version byte, b []byte) ([]Lane, bool) {
 	n, k := binary.Uvarint(b)
 	if b = b[max(k, 0):]; k <= 0 || n > uint64(len(b)/3) {
 		return nil, false
 	}
 	lanes := make([]Lane, n)
 	for i := range lanes {
-		var field [3]uint64
-		for j := range field {
+		var field [6]uint64
+		for j := range field[:3+3*(version-cursorVersion)] {
 			v, k := binary.Uvarint(b)
 			if k <= 0 {
 				return nil, false
 			}
 			field[j], b = v, b[k:]
 		}
-		if field[0] >= MaxPartitions || field[2] > 1<<32-1 {
+		if field[0] >= MaxPartitions || field[2] > 1<<32-1 || field[5] > 1<<32-1 || field[3] == 0 && field[4]+field[5] != 0 {
 			return nil, false
 		}
-		lanes[i] = Lane{uint16(field[0]), field[1], uint32(field[2])}
+		lanes[i] = Lane{uint16(field[0]), field[1], uint32(field[2]), field[3], field[4], uint32(field[5])}
 	}
 	sorted := slices.IsSortedFunc(lanes, func(a, b Lane) int {
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Position, b.Position))

@@ -7,9 +7,10 @@ import (
 
 var cursorSamples = []Cursor{
 	{Marks: []Mark{{Fingerprint: 0x0123456789ab, Offset: 7}}, Lanes: []Lane{{Partition: 3, Position: 1_000_000}}},
-	{Marks: []Mark{{1, 0}, {2, 300}}, Lanes: []Lane{{0, 1, 1}, {0, 9, 2}, {63, 1 << 40, 0}}},
-	{Set: 1<<63 + 5, Lanes: []Lane{{0, 0, 0}, {1, 5, 0}}},
+	{Marks: []Mark{{1, 0}, {2, 300}}, Lanes: []Lane{{Position: 1, Marks: 1}, {Position: 9, Marks: 2}, {Partition: 63, Position: 1 << 40}}},
+	{Set: 1<<63 + 5, Lanes: []Lane{{}, {Partition: 1, Position: 5}}},
 	{Marks: []Mark{}, Lanes: []Lane{}},
+	{Marks: []Mark{{1, 0}}, Lanes: []Lane{{Position: 1, Began: 1 << 40, Since: 1 << 60, Last: 3}, {Partition: 1, Position: 5}}},
 }
 
 func TestACursorComesBackAsItWas(t *testing.T) {
@@ -79,7 +80,8 @@ func FuzzCursorBody(f *testing.F) {
 	f.Add([]byte{cursorSet, 1, 2, 3, 4, 5, 6, 7, 8, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 0 {
-			parseCursorBody(b)
+			parseCursorBody(cursorVersion, b)
+			parseCursorBody(cursorBegan, b)
 		}
 	})
 }
