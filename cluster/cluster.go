@@ -36,6 +36,7 @@ type Options struct {
 	GossipAddr           string   // host:port to bind; port 0: any
 	Seeds                []string // gossip addresses of members; host names count as all their addresses
 	KnownPath            string   // file of last-known addresses; "": none
+	Keys                 Keys     // gossip is encrypted with the first; none: not at all
 	Log                  *slog.Logger
 	Transport            memberlist.Transport // nil: the network
 }
@@ -59,6 +60,7 @@ type Cluster struct {
 	died      map[string]time.Time // when those not alive went
 	known     map[string]string    // last-known gossip addresses, by id
 	watchers  map[chan struct{}]struct{}
+	trouble   string    // why a seed that was asked is no use, in words
 	reason    error     // why this node must stop; the first one counts
 	sawOther  time.Time // when the first was seen since the start
 	contested time.Time // when members last held this node to be elsewhere
@@ -221,6 +223,14 @@ func (c *Cluster) WaitJoined(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// JoinTrouble says in words why seeds that answer are no use, "" if nothing is
+// known.
+func (c *Cluster) JoinTrouble() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble
 }
 
 // Leave tells the others that this node stops on purpose, before it does:

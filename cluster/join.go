@@ -42,6 +42,10 @@ func (c *Cluster) ask(addr string, seed bool) {
 	}
 	refusal := otherClusterIn(err)
 	switch {
+	case keyTrouble(err, len(c.options.Keys) > 0) != "":
+		c.mu.Lock()
+		c.trouble = addr + ": " + keyTrouble(err, len(c.options.Keys) > 0)
+		c.mu.Unlock()
 	case refusal == nil:
 		c.log.Debug("member did not answer", "addr", addr, "err", err)
 	case seed && !c.seen():

@@ -30,6 +30,10 @@ const (
 	leaveTimeout      = 2 * time.Second
 	joinTries         = 8 // addresses asked per round, of each seed and of the last-known
 
+	keyBytes = 32 // of a cluster key
+	maxKeys  = 8
+	peerName = "pushd-node" // that nodes' certificates are for
+
 	helloTimeout      = 5 * time.Second
 	dialTimeout       = 2 * time.Second
 	writeTimeout      = 10 * time.Second

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type LinkOptions struct {
 	ClusterID func() string
 	Listener  net.Listener
 	Resolve   func(nodeID string) (addr string, ok bool)
+	TLS       *tls.Config  // nil: in the clear, with whoever connects
 	Log       *slog.Logger // nil discards
 }
 
@@ -142,11 +144,30 @@ func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, er
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	l.watchHost(conn)
+	if conn, err = l.secure(ctx, conn, tls.Client); err != nil {
+		return nil, fmt.Errorf("%w: node %s at %s: %w", ErrUnreachable, nodeID, addr, err)
+	}
 	if err := l.greet(ctx, conn, hello{l.options.ClusterID(), l.options.Self, nodeID, kind}); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%w: node %s at %s: %w", ErrUnreachable, nodeID, addr, err)
 	}
 	return conn, nil
+}
+
+// secure has both sides prove that they belong to the cluster. A connection that
+// fails is closed.
+func (l *Link) secure(ctx context.Context, conn net.Conn, side func(net.Conn, *tls.Config) *tls.Conn) (net.Conn, error) {
+	if l.options.TLS == nil {
+		return conn, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	secured := side(conn, l.options.TLS)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("the nodes do not have the same cluster key: %w", err)
+	}
+	return secured, nil
 }
 
 // watchHost lets the kernel find a dead host in seconds.
@@ -229,7 +250,13 @@ func (l *Link) untrack(conn net.Conn) {
 }
 
 // welcome checks a caller's hello and hands the connection to its kind.
-func (l *Link) welcome(conn net.Conn) {
+func (l *Link) welcome(raw net.Conn) {
+	conn, err := l.secure(l.running, raw, tls.Server)
+	if err != nil {
+		l.untrack(raw)
+		l.log.Debug("peer connection refused", "addr", raw.RemoteAddr().String(), "err", err)
+		return
+	}
 	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
 	h, err := readHello(conn)
 	if err == nil {
@@ -244,7 +271,7 @@ func (l *Link) welcome(conn net.Conn) {
 		_, err = conn.Write([]byte{0, 0})
 	}
 	if err != nil {
-		l.untrack(conn)
+		l.untrack(raw)
 		_ = conn.Close()
 		return
 	}
@@ -252,12 +279,12 @@ func (l *Link) welcome(conn net.Conn) {
 	switch h.kind {
 	case kindCall:
 		l.serveCalls(conn, h.from)
-		l.untrack(conn)
+		l.untrack(raw)
 	case kindStream:
 		l.serveStream(conn, h.from)
-		l.untrack(conn)
+		l.untrack(raw)
 	default:
-		l.untrack(conn) // the kind's listener owns it now
+		l.untrack(raw) // the kind's listener owns it now
 		l.Listen(h.kind).(*kindListener).give(conn)
 	}
 }

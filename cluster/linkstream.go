@@ -3,6 +3,7 @@ package cluster
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -100,7 +101,7 @@ func receiveStream(conn net.Conn, recv func([]byte) error) error {
 // any time, which TCP_USER_TIMEOUT takes for death: its pings tell instead.
 func (l *Link) serveStream(conn net.Conn, from string) {
 	defer func() { _ = conn.Close() }()
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := bare(conn).(*net.TCPConn); ok {
 		_ = limitSilence(tcp, 0) // at worst, the old limit stays
 	}
 	r := bufio.NewReader(conn)
@@ -118,6 +119,14 @@ func (l *Link) serveStream(conn net.Conn, from string) {
 	})
 	l.runStream(ctx, conn, from, frame[0], frame[1:])
 	wg.Wait() // the receiver hangs up: a ping to a closed socket would reset it, and lose what is under way
+}
+
+// bare is the socket below TLS.
+func bare(conn net.Conn) net.Conn {
+	if secured, ok := conn.(*tls.Conn); ok {
+		return secured.NetConn()
+	}
+	return conn
 }
 
 // hearPings returns when the other side has gone or says nothing any more.

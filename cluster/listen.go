@@ -74,6 +74,13 @@ func (c *Cluster) config() (*memberlist.Config, error) {
 	m.DeadNodeReclaimTime = reclaim
 	m.LogOutput = logWriter{c.log}
 	m.Delegate, m.Events, m.Conflict, m.Merge, m.Alive = c.delegates()
+	if len(c.options.Keys) > 0 {
+		keyring, err := c.options.Keys.gossip()
+		if err != nil {
+			return nil, err
+		}
+		m.Keyring = keyring
+	}
 	if m.Transport = c.options.Transport; m.Transport != nil {
 		return m, nil
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pushd/pushd/cluster"
 )
 
 // roleEdge nodes serve clients and hold no replicas.
@@ -31,6 +33,8 @@ type Config struct {
 
 	ReplaceAfter time.Duration // a node that is away for longer is replaced; 0 means 10 min
 	DrainTimeout time.Duration // from SIGTERM to the end of the last client; 0 means 25 s
+
+	ClusterKeyFile string // keys that nodes share, as pushd keygen makes them; "" means none
 
 	InsecureNoAuth  bool // serve clients beyond loopback without keys
 	InsecureCluster bool // talk to nodes beyond loopback without keys
@@ -100,10 +104,27 @@ func (c Config) Check() error {
 		return &ConfigError{"node-name", fmt.Sprintf("%q is not 1 to %d of A-Z a-z 0-9 . _ -", c.NodeName, maxNameBytes)}
 	case !c.InsecureNoAuth && !loopback(c.ClientAddr):
 		return &ConfigError{"client-addr", c.ClientAddr + " is reachable from other hosts and no keys are configured; use a loopback address, or say --insecure-no-auth if everybody may read and publish"}
-	case !c.InsecureCluster && !(loopback(c.PeerAddr) && loopback(c.GossipAddr)):
-		return &ConfigError{"peer-addr", "peer and gossip addresses beyond loopback are open to everybody without cluster keys; use loopback addresses, or say --insecure-cluster on a network you trust"}
+	case !c.InsecureCluster && c.ClusterKeyFile == "" && !(loopback(c.PeerAddr) && loopback(c.GossipAddr)):
+		return &ConfigError{"peer-addr", "peer and gossip addresses beyond loopback are open to everybody without cluster keys; make a key with pushd keygen and give it to all nodes with --cluster-key-file, or say --insecure-cluster on a network you trust"}
 	}
-	return nil
+	_, err := c.keys()
+	return err
+}
+
+// keys reads the cluster's keys, nil if there are none.
+func (c Config) keys() (cluster.Keys, error) {
+	if c.ClusterKeyFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.ClusterKeyFile)
+	if err != nil {
+		return nil, &ConfigError{"cluster-key-file", err.Error()}
+	}
+	keys, err := cluster.ParseKeys(text)
+	if err != nil {
+		return nil, &ConfigError{"cluster-key-file", c.ClusterKeyFile + ": " + err.Error()}
+	}
+	return keys, nil
 }
 
 func checkAddr(addr string) error {

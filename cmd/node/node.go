@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,17 +107,27 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 }
 
 func (n *Node) openCluster(ctx context.Context) (err error) {
+	keys, err := n.cfg.keys()
+	if err != nil {
+		return err
+	}
+	var secure *tls.Config
+	if keys != nil {
+		if secure, err = keys.TLS(); err != nil {
+			return err
+		}
+	}
 	n.gossip, err = cluster.Start(ctx, cluster.Options{
 		ID: n.home.NodeID, Name: n.cfg.NodeName, ClusterID: n.home.ClusterID,
 		Role: n.cfg.Role, Zone: n.cfg.Zone, Version: n.cfg.Version, Started: time.Now(),
 		ClientAddr: n.clients.Addr().String(), PeerAddr: n.peerListener.Addr().String(), GossipAddr: n.cfg.GossipAddr,
-		Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Log: n.log,
+		Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Keys: keys, Log: n.log,
 	})
 	if err != nil {
 		return err
 	}
 	n.link = cluster.NewLink(cluster.LinkOptions{
-		Self: n.home.NodeID, ClusterID: n.gossip.ClusterID, Listener: n.peerListener, Log: n.log,
+		Self: n.home.NodeID, ClusterID: n.gossip.ClusterID, Listener: n.peerListener, TLS: secure, Log: n.log,
 		Resolve: func(id string) (string, bool) {
 			peer, ok := n.gossip.Node(id)
 			return peer.PeerAddr, ok
@@ -284,7 +295,7 @@ func (n *Node) remindOfJoin(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		n.log.Warn("no member answers yet; still trying", "join", n.cfg.Join)
+		n.log.Warn("no member answers yet; still trying", "join", n.cfg.Join, "err", orElse(n.gossip.JoinTrouble(), "no answer"))
 	}
 }
 

@@ -28,6 +28,7 @@ type file struct {
 	Join            *[]string      `yaml:"join"`
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
+	ClusterKeyFile  *string        `yaml:"cluster_key_file"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
 
