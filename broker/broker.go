@@ -51,6 +51,7 @@ const (
 	MethodRestore                   // events of a snapshot file, at their partition's leader
 	MethodSum                       // the sum of a full segment
 	MethodRecord                    // a record's bytes, to repair another replica's
+	MethodLeader                    // who leads a partition, as the asked node knows
 )
 
 // Options configure a [Broker].
@@ -83,6 +84,7 @@ type Broker struct {
 	catalog atomic.Pointer[Catalog]
 	live    liveReaders
 	floors  floors
+	leaders leaders
 
 	mu         sync.Mutex // guards what follows
 	partitions map[uint16]*Partition
@@ -197,18 +199,6 @@ func (b *Broker) ClosePartition(id uint16) {
 	}
 }
 
-// Leader is the node that leads a partition, as far as this node knows.
-func (b *Broker) Leader(id uint16) (node string, known bool) {
-	if log := b.logOf(id); log != nil {
-		return log.Leader()
-	}
-	catalog := b.catalog.Load()
-	if int(id) < len(catalog.Partitions) {
-		return catalog.Partitions[id][0], true
-	}
-	return "", false
-}
-
 // Position is how far this node's replica of a partition has come.
 func (b *Broker) Position(id uint16) uint64 {
 	b.mu.Lock()
@@ -275,39 +265,17 @@ func (b *Broker) callLeader(ctx context.Context, partition uint16, method uint8,
 	}
 	err = ErrNotLeader
 	for _, node := range b.replicaNodes(partition) {
-		call, cancel := b.whileLeads(ctx, partition, node)
+		call, cancel := b.whileLeads(ctx, partition, node, leaderLook, true)
 		answer, err = b.peers.Call(call, node, method, req)
 		cancel()
+		if err == nil {
+			b.leaders.note(partition, node)
+		}
 		if !nothingDone(err) {
 			return answer, err
 		}
 	}
 	return nil, err
-}
-
-// whileLeads ends with ctx, or once another node is known to lead the partition:
-// what a leader has not answered by then, it may never answer.
-func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if b.logOf(partition) == nil {
-		return ctx, cancel // nobody here would know
-	}
-	var look func()
-	look = func() {
-		leader, known := b.Leader(partition)
-		switch {
-		case ctx.Err() != nil:
-		case known && leader != node:
-			cancel()
-		default:
-			time.AfterFunc(leaderLook, look)
-		}
-	}
-	first := time.AfterFunc(leaderLook, look)
-	return ctx, func() {
-		first.Stop()
-		cancel()
-	}
 }
 
 // nothingDone says whether an error means that a request surely had no effect.
@@ -334,6 +302,8 @@ func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []by
 		return b.serveRead(ctx, req)
 	case MethodLive:
 		return nil, b.serveLive(req)
+	case MethodLeader:
+		return b.serveLeader(req)
 	case MethodTopics:
 		return b.serveTopics(req)
 	case MethodConsumer:

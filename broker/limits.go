@@ -7,8 +7,10 @@ const (
 	maxBatchBytes   = 256 << 10 // of one log entry, unless one event alone has more
 	maxQueuedEvents = 16 << 10  // publishes waiting for one partition at one node
 	publishTimeout  = 10 * time.Second
-	retryPause      = 20 * time.Millisecond // between looks for a leader
-	leaderLook      = 50 * time.Millisecond // between looks whether who is asked still leads
+	retryPause      = 20 * time.Millisecond  // between looks for a leader
+	leaderLook      = 50 * time.Millisecond  // between looks whether who is asked still leads
+	leaderAnswer    = 200 * time.Millisecond // another node tells within this who leads
+	readerLook      = time.Second            // between such looks for a reader, which may wait for long
 
 	segmentBytes     = 64 << 20
 	flushBytes       = 64 << 10 // unwritten bytes of a segment

@@ -160,6 +160,11 @@ func (b *Broker) askReplica(ctx context.Context, partition uint16, q question) (
 	for _, node := range b.replicaNodes(partition) {
 		call, cancel := context.WithTimeout(ctx, q.wait+remoteTimeout)
 		var answer []byte
+		if leader, known := b.Leader(partition); known && leader == node {
+			var done context.CancelFunc
+			call, done = b.whileLeads(call, partition, node, readerLook, false)
+			defer done()
+		}
 		answer, err = b.peers.Call(call, node, MethodRead, req)
 		cancel()
 		if err == nil {

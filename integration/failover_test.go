@@ -69,3 +69,27 @@ func failOver(t *testing.T, nodes []*process, f fault, topic string) time.Durati
 	}
 	return took
 }
+
+// TestAnEdgeNodeFindsTheNewLeader has a publish at a node without replicas whose
+// leader's process is frozen.
+func TestAnEdgeNodeFindsTheNewLeader(t *testing.T) {
+	nodes := startCluster(t, 3)
+	edge := startNode(t, "n4", "join", nodes[0].gossip, "--role", "edge")
+	_, before := edge.publish("frozen", "before")
+	victim := leaderOf(t, nodes, "frozen")
+	victim.send(syscall.SIGSTOP)
+	began := time.Now()
+	status, after := edge.publish("frozen", "after", "Pushd-Event-Id", "after")
+	took := time.Since(began)
+	victim.send(syscall.SIGCONT)
+	if status > 201 || after.Offset != before.Offset+1 || took > 4*time.Second {
+		t.Errorf("publish at an edge node: got status %d and offset %d after %v, want %d within seconds", status, after.Offset, took, before.Offset+1)
+	}
+	t.Logf("acknowledged again after %v", took.Round(time.Millisecond))
+	if page := edge.page("topic=frozen&after=earliest"); len(page.Events) != 2 {
+		t.Errorf("at the edge node: got %d events, want both", len(page.Events))
+	}
+	if s, err := edge.status(); err != nil || len(s.Nodes) != 4 {
+		t.Errorf("got %d nodes, %v, want 4", len(s.Nodes), err)
+	}
+}

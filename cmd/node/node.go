@@ -165,7 +165,7 @@ func (n *Node) openStore() (err error) {
 
 // handlePeers answers what other nodes ask on the peer link.
 func (n *Node) handlePeers() {
-	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics, broker.MethodConsumer} {
+	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics, broker.MethodConsumer, broker.MethodLeader} {
 		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
 			answer, err := n.broker.ServeCall(ctx, from, method, req)
 			return answer, toLink(err)
