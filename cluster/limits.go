@@ -75,6 +75,7 @@ const (
 	askTimeout      = 5 * time.Second        // for an answer
 	settleWithin    = time.Second            // a list waits so long for other nodes
 	keepAudience    = 5 * time.Second        // a topic's members are followed after the last question about them
+	farewellGrace   = 5 * time.Second        // the members of a node that stopped come back elsewhere: longer than any stream's grace
 	keepDown        = 20 * time.Minute       // a dead node may come back with the members that it had
 	sweepEvery      = 5 * time.Second
 	longestPause    = 5 * time.Second

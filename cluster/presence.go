@@ -191,13 +191,15 @@ func (p *Presence) Count(ctx context.Context, topic string) int {
 	p.mu.Lock()
 	key := topicKey(topic)
 	nodes, count := 0, 0
+	all := true // who counts is known by name, or can be asked
 	for r := range p.alive {
 		if n := r.tally.count(key); n > 0 {
 			nodes, count = nodes+1, n
+			all = all && r.left.IsZero()
 		}
 	}
 	p.mu.Unlock()
-	if nodes < 2 {
+	if nodes < 2 && all {
 		return count
 	}
 	return p.List(ctx, topic, "", 0).Count
@@ -216,7 +218,7 @@ func (p *Presence) Settled() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.replicas {
-		if r.down.IsZero() && (r.heard != r.lives || r.tally.fresh != nil) {
+		if r.reachable() && (r.heard != r.lives || r.tally.fresh != nil) {
 			return false
 		}
 	}

@@ -357,3 +357,28 @@ func TestAPollersReturnIsNoNews(t *testing.T) {
 		c.wantWho(0, "room", "", 1)
 	})
 }
+
+func TestTheMembersOfAStoppedNodeMoveUnnoticed(t *testing.T) {
+	inCrowd(t, 3, func(c *crowd) {
+		var l listener
+		_, _ = c.node(1).Join(c.Context(), "room", "", nil, l.tell)
+		c.join(2, "room", "ann")
+		c.join(2, "room", "bob")
+		time.Sleep(time.Second)
+		l.take()
+		p := c.node(2)
+		if err := p.cluster.Leave(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+		c.kill(2)
+		c.startNode(2) // a new run, at once
+		time.Sleep(3 * time.Second)
+		c.wantWho(0, "room", "ann:1@n2 bob:1@n2", 1) // who asks only now can't be told any more
+		c.join(3, "room", "ann")
+		time.Sleep(10 * time.Second)
+		if got, want := l.take(), "-bob (1)"; got != want {
+			c.Errorf("got %s, want %s", got, want)
+		}
+		c.wantWho(0, "room", "ann:1@n3", 1, 2, 3)
+	})
+}

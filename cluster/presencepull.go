@@ -11,7 +11,10 @@ import (
 // askNodes starts to ask for what is missing.
 func (p *Presence) askNodes(now time.Time, s *steps) {
 	for _, r := range p.replicas {
-		if !r.down.IsZero() || p.closed {
+		if r.down.IsZero() && !r.left.IsZero() {
+			p.endFarewell(r, now, s)
+		}
+		if !r.reachable() || p.closed {
 			continue
 		}
 		if r.pause.After(now) {
@@ -32,6 +35,14 @@ func (p *Presence) askNodes(now time.Time, s *steps) {
 			r.asking = true
 			p.wg.Go(func() { p.ask(r) })
 		}
+	}
+}
+
+func (p *Presence) endFarewell(r *replica, now time.Time, s *steps) {
+	if until := r.left.Add(farewellGrace); until.After(now) {
+		s.by(until, now)
+	} else {
+		p.down(r, now)
 	}
 }
 
@@ -105,7 +116,7 @@ func (p *Presence) ask(r *replica) {
 			err = bad
 		}
 		p.mu.Lock()
-		if r.lives == lives && r.down.IsZero() {
+		if r.lives == lives && r.reachable() {
 			p.takePages(r, asked, pages)
 		}
 		if err != nil {

@@ -16,6 +16,7 @@ type replica struct {
 	tally *tally
 
 	down    time.Time              // since when the node is held to be dead; zero: it lives
+	left    time.Time              // since when it is stopped or replaced, while its members may come back; zero: it is not
 	lives   uint64                 // how often it was found alive: answers from before its death don't count
 	heard   uint64                 // in which of its lives it has told all that it had to
 	behind  time.Time              // since when something is missing; zero: nothing is
@@ -64,15 +65,17 @@ func (p *Presence) follow(now time.Time) {
 			r.addr = n.GossipAddr
 		}
 		switch {
-		case n.State.Alive() && (r == nil || !r.down.IsZero()):
+		case n.State.Alive() && (r == nil || !r.reachable()):
 			p.up(n, id, now)
-		case !n.State.Alive() && r != nil && r.down.IsZero():
+		case n.State == StateLeft && r != nil && r.reachable():
+			p.farewell(r, now)
+		case !n.State.Alive() && r != nil && r.reachable():
 			p.down(r, now)
 		}
 	}
 	for id, r := range p.replicas {
-		if _, ok := seen[id]; !ok && r.down.IsZero() {
-			p.down(r, now) // a new run of the node has taken its place
+		if _, ok := seen[id]; !ok && r.reachable() {
+			p.farewell(r, now) // a new run of the node has taken its place
 		}
 		if !r.down.IsZero() && now.Sub(r.down) > keepDown {
 			delete(p.replicas, id)
@@ -91,10 +94,24 @@ func (p *Presence) up(n *Node, id uint64, now time.Time) {
 		r = &replica{id: id, node: n.ID, addr: n.GossipAddr, tally: newTally(), wanted: map[*audience]struct{}{}}
 		p.replicas[id] = r
 	}
-	r.name, r.down, r.lives = n.Name, time.Time{}, r.lives+1
+	r.name, r.down, r.left, r.lives = n.Name, time.Time{}, time.Time{}, r.lives+1
 	r.behind = now.Add(-pullAfter) // at once: what its newest version is will turn out
 	for _, a := range p.audiences {
 		p.want(r, a)
+	}
+	p.signal()
+}
+
+// reachable says whether there is anybody to talk to.
+func (r *replica) reachable() bool { return r.down.IsZero() && r.left.IsZero() }
+
+// farewell is a node that stopped: its members stay for a moment, in which they
+// come back by way of others. For one that was found dead that moment is over.
+func (p *Presence) farewell(r *replica, now time.Time) {
+	r.left = now
+	clear(r.wanted)
+	for _, a := range p.audiences {
+		p.caughtUp(a)
 	}
 	p.signal()
 }
@@ -117,7 +134,7 @@ func (p *Presence) want(r *replica, a *audience) {
 	e := r.tally.entries[a.key]
 	v := a.sources[r.id]
 	switch {
-	case !r.down.IsZero():
+	case !r.reachable():
 	case e.count == 0:
 		delete(r.wanted, a)
 		if v != nil && v.have < e.version {
@@ -134,7 +151,7 @@ func (p *Presence) want(r *replica, a *audience) {
 // complete says whether all that the others have told of is here.
 func (p *Presence) complete(a *audience) bool {
 	for r := range p.alive {
-		if r == p.self {
+		if r == p.self || !r.reachable() {
 			continue
 		}
 		if _, waiting := r.wanted[a]; waiting {

@@ -173,7 +173,7 @@ func (p *Presence) send(packets [][]byte, to []memberlist.Address) {
 // changes under the reader.
 func (p *Presence) others() (to []memberlist.Address) {
 	for _, r := range p.replicas {
-		if r.down.IsZero() {
+		if r.reachable() {
 			to = append(to, memberlist.Address{Addr: r.addr, Name: r.node})
 		}
 	}
