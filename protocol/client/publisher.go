@@ -107,7 +107,8 @@ func (p *Publisher) queue(m *Message) (*flight, error) {
 
 // publishCommand is a message as a line for pushd.v1.json.
 func publishCommand(id uint64, m *Message) []byte {
-	line := strconv.AppendUint([]byte(`{"id":`), id, 10)
+	room := make([]byte, 0, 160+len(m.Topic)+len(m.ID)+len(m.Data)+len(m.Data)/8)
+	line := strconv.AppendUint(append(room, `{"id":`...), id, 10)
 	line = append(line, `,"publish":{`...)
 	if m.Ack == protocol.AckNone {
 		line = append(line, `"ack":"none",`...)

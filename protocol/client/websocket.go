@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,8 @@ var errFrameTooBig = errors.New("a WebSocket message is too big")
 type socket struct {
 	conn   net.Conn
 	reader *wsutil.Reader
-	lines  [][]byte     // of the frame that was read last
+	text   []byte       // the frame that was read last
+	lines  []byte       // what is left of it
 	out    bytes.Buffer // the frame that is sent
 	idle   *time.Timer  // pings a server that is quiet
 }
@@ -54,37 +56,45 @@ func (c *Client) open(ctx context.Context, server string) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	var early []byte
 	if buffered != nil {
-		return newSocket(conn, io.MultiReader(bytes.NewReader(leftover(buffered)), conn)), nil
+		early = leftover(buffered)
 	}
-	return newSocket(conn, conn), nil
+	return newSocket(conn, early), nil
 }
 
-func newSocket(conn net.Conn, source io.Reader) *socket {
-	return &socket{
-		conn: conn,
-		idle: time.AfterFunc(quiet, func() { _, _ = conn.Write(ping()) }), // an error shows to the reader
-		reader: &wsutil.Reader{
-			Source: bufio.NewReaderSize(source, readBuffer), State: ws.StateClientSide, MaxFrameSize: maxFrame,
-			OnIntermediate: wsutil.ControlFrameHandler(conn, ws.StateClientSide),
-		},
+// newSocket reads what came early, and then the connection.
+func newSocket(conn net.Conn, early []byte) *socket {
+	k := &socket{conn: conn, idle: time.AfterFunc(quiet, func() { _, _ = conn.Write(ping()) })} // an error shows to the reader
+	k.reader = &wsutil.Reader{
+		Source: bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), hearing{k}), readBuffer), State: ws.StateClientSide, MaxFrameSize: maxFrame,
+		OnIntermediate: wsutil.ControlFrameHandler(conn, ws.StateClientSide),
 	}
+	return k
+}
+
+// hearing reads a socket's connection. A server that is quiet is pinged, and
+// dead if it does not answer.
+type hearing struct{ *socket }
+
+func (h hearing) Read(p []byte) (int, error) {
+	_ = h.conn.SetReadDeadline(time.Now().Add(silence))
+	h.idle.Reset(quiet)
+	return h.conn.Read(p)
 }
 
 // ping is a ping frame, to be sent in one write.
 func ping() []byte { return ws.MustCompileFrame(ws.MaskFrame(ws.NewPingFrame(nil))) }
 
-// line reads the next line that the server sent.
+// line reads the next line that the server sent. It is valid until the next call.
 func (k *socket) line() ([]byte, error) {
 	for len(k.lines) == 0 {
-		frame, err := k.frame()
-		if err != nil {
+		if err := k.frame(); err != nil {
 			return nil, err
 		}
-		k.lines = bytes.Split(frame, []byte{'\n'})
 	}
-	line := k.lines[0]
-	k.lines = k.lines[1:]
+	line, rest, _ := bytes.Cut(k.lines, []byte{'\n'})
+	k.lines = rest
 	return line, nil
 }
 
@@ -107,28 +117,42 @@ func parsePush(line []byte) (p protocol.Push, err error) {
 	return p, nil
 }
 
-// frame reads the next data message; pings are answered on the way. A server
-// that is quiet is pinged, and dead if it does not answer.
-func (k *socket) frame() ([]byte, error) {
+// frame reads the next data message; pings are answered on the way.
+func (k *socket) frame() error {
 	for {
-		_ = k.conn.SetReadDeadline(time.Now().Add(silence))
-		k.idle.Reset(quiet)
 		head, err := k.reader.NextFrame()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if head.OpCode.IsControl() {
 			if err := wsutil.ControlFrameHandler(k.conn, ws.StateClientSide)(head, k.reader); err != nil {
-				return nil, closed(err)
+				return closed(err)
 			}
 			continue
 		}
-		b, err := io.ReadAll(io.LimitReader(k.reader, maxFrame+1))
-		if err == nil && len(b) > maxFrame {
-			err = errFrameTooBig
-		}
-		return b, closed(err) // a control frame may stand between a message's parts
+		k.lines, err = k.payload()
+		return closed(err) // a control frame may stand between a message's parts
 	}
+}
+
+// payload reads a message into the room of the last one.
+func (k *socket) payload() ([]byte, error) {
+	if cap(k.text) > readBuffer {
+		k.text = nil // one big message must not hold memory for the connection's life
+	}
+	k.text = k.text[:0]
+	for len(k.text) <= maxFrame {
+		k.text = slices.Grow(k.text, 512)
+		n, err := k.reader.Read(k.text[len(k.text):cap(k.text)])
+		k.text = k.text[:len(k.text)+n]
+		if err == io.EOF {
+			return k.text, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, errFrameTooBig
 }
 
 // closed gives the server's close codes their meaning: 3500 to 3999 say not to
