@@ -15,6 +15,7 @@ const (
 	maxPeerQueueBytes = 2 * maxPeerFrameBytes                      // bytes waiting to be written to one peer connection
 	maxGroupInbox     = 256                                        // requests waiting for one group
 	pipelineWindow    = 8                                          // appends in flight to one follower of a group
+	beatsPerTimeout   = 4                                          // beats of a node in one HeartbeatTimeout
 	transferAttempts  = 3                                          // tries of one leadership transfer
 	maxNodeIDBytes    = 128
 	maxPeerConns      = 4096
@@ -46,11 +47,9 @@ const (
 
 // Times.
 const (
-	defaultHeartbeatTimeout = 400 * time.Millisecond
-	defaultElectionTimeout  = 400 * time.Millisecond
-	defaultCommitTimeout    = 500 * time.Millisecond
-
-	heartbeatLinger = 8 // of the heartbeat time-out: a heartbeat waits at most so long for those of other groups
+	defaultHeartbeatTimeout = 500 * time.Millisecond
+	defaultElectionTimeout  = 500 * time.Millisecond
+	defaultCommitTimeout    = 2 * time.Second
 
 	noticeLinger  = time.Millisecond       // commit notices of all groups collected at most so long
 	markerIdle    = time.Second            // an idle log gets a frame that shows its last one was synced

@@ -179,8 +179,8 @@ func (s *session) end(err error) {
 	}
 }
 
-// call sends a request within a time and has answer called once, unless it returns an error.
-func (s *session) call(within time.Duration, build func(dst []byte, request uint64) []byte, answer answerFunc) (uint64, error) {
+// call sends a request and has answer called once, unless it returns an error.
+func (s *session) call(build func(dst []byte, request uint64) []byte, answer answerFunc) (uint64, error) {
 	s.mu.Lock()
 	if s.calls == nil {
 		s.mu.Unlock()
@@ -190,7 +190,7 @@ func (s *session) call(within time.Duration, build func(dst []byte, request uint
 	request := s.next
 	s.calls[request] = answer
 	s.mu.Unlock()
-	err := s.addWithin(within, func(dst []byte) []byte { return build(dst, request) })
+	err := s.add(func(dst []byte) []byte { return build(dst, request) })
 	if err != nil && s.forget(request) {
 		return 0, err
 	}
@@ -208,9 +208,9 @@ func (s *session) forget(request uint64) bool {
 
 var errNoAnswer = errors.New("no answer in time")
 
-// roundTrip sends a request, which may wait so long for others to go with, and waits for the answer. A peer that was silent all the time is disconnected: after a
+// roundTrip sends a request and waits for the answer. A peer that was silent all the time is disconnected: after a
 // partition a new connection is there long before the old one's retransmission.
-func (l *link) roundTrip(ctx context.Context, timeout, within time.Duration, build func(dst []byte, request uint64) []byte) (peerFrame, error) {
+func (l *link) roundTrip(ctx context.Context, timeout time.Duration, build func(dst []byte, request uint64) []byte) (peerFrame, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	s, err := l.ready(ctx)
@@ -222,7 +222,7 @@ func (l *link) roundTrip(ctx context.Context, timeout, within time.Duration, bui
 		err   error
 	}
 	done := make(chan result, 1)
-	request, err := s.call(within, build, func(f peerFrame, err error) { done <- result{f, err} })
+	request, err := s.call(build, func(f peerFrame, err error) { done <- result{f, err} })
 	if err != nil {
 		return peerFrame{}, err
 	}

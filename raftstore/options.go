@@ -22,9 +22,9 @@ type Options struct {
 	Dial func(ctx context.Context, nodeID string) (net.Conn, error)
 
 	Log              *slog.Logger  // nil discards
-	HeartbeatTimeout time.Duration // a follower without its leader for so long stands for election; 0 means 400 ms
+	HeartbeatTimeout time.Duration // a follower without its leader for so long stands for election; 0 means 500 ms
 	ElectionTimeout  time.Duration // 0 means HeartbeatTimeout
-	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 500 ms
+	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 2 s
 	SegmentBytes     int64         // size of a log segment; 0 means 16 MiB
 	SnapshotBytes    int64         // log of a group after which it is snapshotted; 0 means 32 MiB
 

@@ -19,10 +19,9 @@ type outbox struct {
 	wake chan struct{} // capacity 1
 	gone chan struct{} // closed with the connection
 
-	mu    sync.Mutex // guards what follows
-	buf   []byte
-	err   error // why the connection ended
-	later bool  // a timer will wake the writer
+	mu  sync.Mutex // guards what follows
+	buf []byte
+	err error // why the connection ended
 }
 
 func newOutbox(conn net.Conn) *outbox {
@@ -30,11 +29,7 @@ func newOutbox(conn net.Conn) *outbox {
 }
 
 // add appends a frame that build makes. It never blocks.
-func (o *outbox) add(build func(dst []byte) []byte) error { return o.addWithin(0, build) }
-
-// addWithin is add for a frame that may wait, so that frames of other groups share its write. All that wait are sent
-// at multiples of wait: peers, too, are then woken less often.
-func (o *outbox) addWithin(wait time.Duration, build func(dst []byte) []byte) error {
+func (o *outbox) add(build func(dst []byte) []byte) error {
 	o.mu.Lock()
 	if o.err != nil {
 		err := o.err
@@ -43,37 +38,16 @@ func (o *outbox) addWithin(wait time.Duration, build func(dst []byte) []byte) er
 	}
 	o.buf = build(o.buf)
 	full := len(o.buf) > maxPeerQueueBytes
-	if wait > 0 && !full {
-		if !o.later {
-			o.later = true
-			now := time.Now()
-			time.AfterFunc(now.Truncate(wait).Add(wait).Sub(now), o.wakeLater)
-		}
-		o.mu.Unlock()
-		return nil
-	}
 	o.mu.Unlock()
 	if full {
 		o.fail(errPeerSlow)
 		return errPeerSlow
 	}
-	o.signal()
-	return nil
-}
-
-func (o *outbox) wakeLater() {
-	o.mu.Lock()
-	o.later = false
-	o.mu.Unlock()
-	o.signal()
-}
-
-// signal says that there is something to write.
-func (o *outbox) signal() {
 	select {
 	case o.wake <- struct{}{}:
 	default:
 	}
+	return nil
 }
 
 // run writes until the connection ends.

@@ -69,7 +69,7 @@ func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, a *raft.AppendEnt
 		return nil, ErrClosed
 	}
 	f := &pipelined{start: time.Now(), request: q, response: a}
-	_, err := p.session.call(0, func(dst []byte, request uint64) []byte {
+	_, err := p.session.call(func(dst []byte, request uint64) []byte {
 		return p.port.appendAppend(dst, p.to, request, p.id, q)
 	}, func(frame peerFrame, err error) { p.complete(f, frame, err) })
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -84,7 +83,7 @@ func (p *port) back(f peerFrame) route { return route{p.group, p.self, f.from} }
 
 // who asks a node for the id of its replica.
 func (p *port) who(ctx context.Context, node string) (string, error) {
-	f, err := p.mux.link(node, purposeControl).roundTrip(ctx, p.mux.silence, 0, func(dst []byte, request uint64) []byte {
+	f, err := p.mux.link(node, purposeControl).roundTrip(ctx, p.mux.silence, func(dst []byte, request uint64) []byte {
 		return appendNumbers(dst, frameWho, route{p.group, p.self, 0}, request, 0)
 	})
 	if replaced, ok := errors.AsType[*replacedError](err); ok {
@@ -110,17 +109,22 @@ func (p *port) DecodePeer(b []byte) raft.ServerAddress                     { ret
 // (hashicorp/raft#695).
 func (p *port) SetHeartbeatHandler(func(raft.RPC)) {}
 
+func isHeartbeat(q *raft.AppendEntriesRequest) bool {
+	return len(q.Entries) == 0 && q.PrevLogEntry == 0
+}
+
 // AppendEntries sends one append and waits. Heartbeats go over the control connection.
 func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
 	if err := p.mux.wal.healthy(); err != nil {
 		return err
 	}
-	way, timeout, within := purposeData, appendTimeout, time.Duration(0)
-	if len(q.Entries) == 0 && q.PrevLogEntry == 0 {
-		way, timeout, within = purposeControl, p.mux.silence, p.mux.linger
+	way, timeout := purposeData, appendTimeout
+	if isHeartbeat(q) {
+		way, timeout = purposeControl, p.mux.silence
+		p.mux.beats.wait(p.ctx)
 	}
 	node, to := p.to(string(id))
-	f, err := p.mux.link(node, way).roundTrip(p.ctx, timeout, within, func(dst []byte, request uint64) []byte {
+	f, err := p.mux.link(node, way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
 		return p.appendAppend(dst, to, request, string(id), q)
 	})
 	if err != nil {
@@ -162,7 +166,7 @@ func (p *port) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, _ *raft.Timeou
 
 func (p *port) small(id raft.ServerID, response any, build func([]byte, route, uint64) []byte) error {
 	node, to := p.to(string(id))
-	f, err := p.mux.link(node, purposeControl).roundTrip(p.ctx, p.mux.silence, 0, func(dst []byte, request uint64) []byte {
+	f, err := p.mux.link(node, purposeControl).roundTrip(p.ctx, p.mux.silence, func(dst []byte, request uint64) []byte {
 		return build(dst, to, request)
 	})
 	if err != nil {
@@ -194,12 +198,16 @@ func parseRequest(f peerFrame, h raft.RPCHeader) (any, error) {
 }
 
 // take queues a request. It never blocks, because it runs on a reader that all groups share.
-func (p *port) take(in inbound) error {
-	if q, ok := in.command.(*raft.AppendEntriesRequest); ok && p.answerWhileInstalling(in, q) {
+func (p *port) take(in inbound, b *burst) error {
+	q, isAppend := in.command.(*raft.AppendEntriesRequest)
+	if isAppend && p.answerWhileInstalling(in, q) {
 		return nil
 	}
 	in.frame.body = nil
 	in.answer = make(chan raft.RPCResponse, 1)
+	if isAppend && isHeartbeat(q) && b.take(p, in) {
+		return nil
+	}
 	select {
 	case p.inbox <- in:
 		return nil
@@ -211,7 +219,7 @@ func (p *port) take(in inbound) error {
 // answerWhileInstalling answers a leader's heartbeat for the main loop, which is busy with that leader's snapshot.
 // With one voter down the leader would otherwise lose its lease. The main loop's term can not change meanwhile.
 func (p *port) answerWhileInstalling(in inbound, q *raft.AppendEntriesRequest) bool {
-	if len(q.Entries) > 0 || q.PrevLogEntry > 0 || !p.installing.Load() {
+	if !isHeartbeat(q) || !p.installing.Load() {
 		return false
 	}
 	leader, term, ok := p.replica.following()

@@ -19,12 +19,12 @@ type mux struct {
 	wal      *wal
 	log      *slog.Logger
 	silence  time.Duration // a heartbeat without answer for so long has failed
-	linger   time.Duration // a heartbeat waits at most so long for those of other groups
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	notices  *notices
 	heard    hearing
+	beats    *beats
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -41,7 +41,7 @@ type linkKey struct {
 
 func newMux(o Options, w *wal) *mux {
 	m := &mux{
-		node: o.NodeID, listener: o.Listener, dialPeer: o.Dial, wal: w, log: o.Log, silence: 2 * o.HeartbeatTimeout, linger: o.HeartbeatTimeout / heartbeatLinger,
+		node: o.NodeID, listener: o.Listener, dialPeer: o.Dial, wal: w, log: o.Log, silence: 2 * o.HeartbeatTimeout, beats: newBeats(o.HeartbeatTimeout),
 		ports: map[uint16]*port{}, links: map[linkKey]*link{}, boxes: map[*outbox]struct{}{}, probing: map[string]bool{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -195,21 +195,25 @@ func (m *mux) serve(o *outbox) {
 
 func (m *mux) serveRequests(o *outbox, in *bufio.Reader, node string) {
 	heard := m.heard.from(node)
+	var burst burst
 	for {
+		if in.Buffered() < peerHeaderSize {
+			burst.answer()
+		}
 		f, err := readFrame(in)
 		hear(heard)
 		if err != nil {
 			m.log.Debug("peer connection ended", "node", node, "err", err)
 			return
 		}
-		if err := m.request(o, node, f); err != nil {
+		if err := m.request(o, node, f, &burst); err != nil {
 			refuse(o, f, err)
 		}
 	}
 }
 
 // request hands a request to its group.
-func (m *mux) request(o *outbox, node string, f peerFrame) error {
+func (m *mux) request(o *outbox, node string, f peerFrame, b *burst) error {
 	p := m.port(f.group)
 	if p == nil {
 		return fmt.Errorf("group %d: %w", f.group, ErrNoGroup)
@@ -224,7 +228,7 @@ func (m *mux) request(o *outbox, node string, f peerFrame) error {
 	if err != nil {
 		return err
 	}
-	return p.take(inbound{from: o, frame: f, command: cmd})
+	return p.take(inbound{from: o, frame: f, command: cmd}, b)
 }
 
 func refuse(o *outbox, f peerFrame, err error) {
