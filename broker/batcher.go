@@ -30,6 +30,9 @@ type submission struct {
 // submit stores n encoded proposals and returns what became of each. ctx bounds
 // the waiting only; proposals must not change.
 func (b *batcher) submit(ctx context.Context, n int, proposals []byte) ([]stored, error) {
+	if err := b.log.Writable(); err != nil {
+		return nil, err
+	}
 	s := &submission{events: n, proposals: proposals, done: make(chan struct{})}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, s)

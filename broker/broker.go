@@ -32,6 +32,8 @@ type Log interface {
 	IsLeader() bool
 	// Current says whether readers may be served from this replica: it has caught up since it was opened.
 	Current() bool
+	// Writable is nil unless this node's disk has no room for new events: a [protocol.Error] of code disk_full.
+	Writable() error
 }
 
 // Peers reaches the brokers of other nodes.

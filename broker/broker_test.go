@@ -37,6 +37,7 @@ func (l *memoryLog) Propose(_ context.Context, entry []byte) (any, error) {
 func (l *memoryLog) Leader() (string, bool) { return "self", !l.down.Load() }
 func (l *memoryLog) IsLeader() bool         { return !l.down.Load() }
 func (l *memoryLog) Current() bool          { return true }
+func (l *memoryLog) Writable() error        { return nil }
 
 // bench is a broker of one node with its logs.
 type fixture struct {

@@ -42,6 +42,7 @@ func (*memoryLog) Leader() (string, bool) { return "self", true }
 func (*memoryLog) IsLeader() bool         { return true }
 func (*memoryLog) Voter() bool            { return true }
 func (*memoryLog) Current() bool          { return true }
+func (*memoryLog) Writable() error        { return nil }
 
 // site is a server on a real socket, in front of a real broker of one node.
 type site struct {

@@ -43,15 +43,19 @@ func TestAFlippedBitOnOneNodeIsRepairedFromTheOthers(t *testing.T) {
 			t.Fatalf("publish %d: status %d", i, status)
 		}
 	}
-	for _, class := range rotClasses {
-		mark := "mark of " + class.name
+	for _, round := range [][]int{{0}, {1, 5}, {2, 6}, {3, 4}} { // one in the log, which takes some replicas, and one beside it
+		mark := fmt.Sprint("mark of ", round)
 		others[0].publish("rot.before", mark)
 		others[0].publish("rot.before", mark+" tail")
 		victim.stop()
-		path := flipBit(t, victim.dir, class.glob, func(b []byte) int { return class.at(b, mark) })
-		others[0].publish("rot.while", class.name)
+		var paths []string
+		for _, n := range round {
+			class := rotClasses[n]
+			paths = append(paths, flipBit(t, victim.dir, class.glob, func(b []byte) int { return class.at(b, mark) }))
+		}
+		others[0].publish("rot.while", mark)
 		victim.start()
-		others[1].publish("rot.after", class.name)
+		others[1].publish("rot.after", mark)
 		victim.waitReady()
 		others[0].waitWhole(3)
 		want := others[0].history()
@@ -62,10 +66,12 @@ func TestAFlippedBitOnOneNodeIsRepairedFromTheOthers(t *testing.T) {
 			return nil
 		})
 		if kept, _ := os.ReadDir(filepath.Join(victim.dir, "quarantine")); len(kept) == 0 {
-			t.Errorf("%s: nothing was put aside for %s", class.name, path)
+			t.Errorf("nothing was put aside for %v", paths)
 		}
-		if log := victim.stderr.String(); !strings.Contains(log, "begins anew") {
-			t.Errorf("%s: the log does not say that %s was damaged:\n%s", class.name, path, log)
+		for _, path := range paths {
+			if log := victim.stderr.String(); !strings.Contains(log, path) || !strings.Contains(log, "begins anew") {
+				t.Errorf("the log does not say that %s was damaged:\n%s", path, log)
+			}
 		}
 	}
 }

@@ -20,6 +20,8 @@ var (
 	ErrNoGroup = errors.New("no such group on this node")
 	// ErrGroupOpen says that the group is open already.
 	ErrGroupOpen = errors.New("group is open already")
+	// ErrDiskFull says that the disk has too little room for new commands. It goes away by itself with room.
+	ErrDiskFull = errors.New("the disk is nearly full")
 	// ErrDisk says that a write or sync of the log failed; the node must stop.
 	ErrDisk = errors.New("writing the log to disk failed")
 )

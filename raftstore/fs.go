@@ -18,6 +18,7 @@ type FS interface {
 	Remove(name string) error
 	RemoveAll(name string) error
 	SyncDir(name string) error // makes creations, renames and removals in a directory durable
+	Space(name string) (free, total int64, err error)
 }
 
 // File is an open file of an [FS].
@@ -57,6 +58,15 @@ func (osFS) SyncDir(name string) error {
 	return d.Sync()
 }
 
+// Space counts what is left for a process without privileges, and the same for root: the last blocks are not ours.
+func (osFS) Space(name string) (free, total int64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(name, &s); err != nil {
+		return 0, 0, err
+	}
+	return int64(s.Bavail) * s.Bsize, int64(s.Blocks) * s.Bsize, nil
+}
+
 type osFile struct{ *os.File }
 
 func (f osFile) Size() (int64, error) {
@@ -72,10 +82,11 @@ func (f osFile) Allocate(size int64) error {
 	if err != nil || have >= size {
 		return err
 	}
-	if unix.Fallocate(int(f.Fd()), 0, 0, size) == nil {
-		return nil
+	err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return f.Truncate(size) // file systems without fallocate
 	}
-	return f.Truncate(size) // file systems without fallocate
+	return err
 }
 
 func (f osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }

@@ -136,6 +136,7 @@ func TestADamagedHeaderTakesAllGroups(t *testing.T) {
 // TestABitFlippedAnywhereOnAReplicaIsRepairedByItsPeers flips one bit of a stopped node in each class of bytes that it
 // has on disk.
 func TestABitFlippedAnywhereOnAReplicaIsRepairedByItsPeers(t *testing.T) {
+	t.Parallel()
 	c := rotCluster(t)
 	c.openAll(1)
 	c.openAll(2)
@@ -250,6 +251,7 @@ func (c *cluster) heal(group uint16, node string) {
 }
 
 func TestAGroupThatRotsWhileItRunsBeginsAnew(t *testing.T) {
+	t.Parallel()
 	c := rotCluster(t)
 	c.openAll(1)
 	for i := range 20 {

@@ -164,13 +164,16 @@ func (g *Group) ID() uint16 { return g.id }
 // Propose appends an entry to the log and returns what the machine's Apply returned for it here. data must not be
 // modified any more.
 //
-// ErrNotLeader, ErrTooLarge, ErrClosed and an error of ctx alone say that the entry surely was not proposed.
+// ErrNotLeader, ErrTooLarge, ErrDiskFull, ErrClosed and an error of ctx alone say that the entry surely was not proposed.
 // ErrOutcomeUnknown says that it may be applied or not.
 func (g *Group) Propose(ctx context.Context, data []byte) (any, error) {
 	if len(data) > MaxEntryBytes {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are possible", ErrTooLarge, len(data), MaxEntryBytes)
 	}
 	if err := g.refuse(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.store.wal.disk.refusal(roomNone); err != nil {
 		return nil, err
 	}
 	f := g.raft.Apply(data, timeout(ctx))
@@ -335,6 +338,8 @@ func (g *Group) retake() {
 	g.wantsSnapshot.Store(true)
 	g.store.wakeKeeping()
 }
+
+func (g *Group) committed() uint64 { return g.raft.CommitIndex() }
 
 func (g *Group) following() (leader string, term uint64, ok bool) {
 	leader, known := g.Leader()

@@ -54,6 +54,7 @@ func TestFollowersLearnOfACommitAtOnce(t *testing.T) {
 }
 
 func TestAClosedLeaderIsReplacedFast(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	for id := range uint16(4) {
 		c.openAll(id + 1)
@@ -248,6 +249,7 @@ func TestFollowersRefuseProposals(t *testing.T) {
 }
 
 func TestALeaderWithAHangingDiskIsReplaced(t *testing.T) {
+	t.Parallel()
 	disks := map[string]*memFS{}
 	c := newCluster(t, 0, func(o *Options) { o.FS = disks[o.NodeID] })
 	for _, id := range []string{"node-1", "node-2", "node-3"} {

@@ -27,6 +27,7 @@ type lead struct {
 type follower struct {
 	Progress
 	told uint64 // commit index that was sent and that the follower can use
+	lost bool   // the connection broke since: the follower may have been restarted and know of no commit
 }
 
 // in returns the follower if the append is of the newest term. l.mu is held.
@@ -66,10 +67,36 @@ func (p *port) answered(id string, q *raft.AppendEntriesRequest, a *raft.AppendE
 	if n := len(q.Entries); n > 0 && a.Success {
 		f.Acked = max(f.Acked, q.Entries[n-1].Index)
 	}
-	due := p.lead.owes(f)
+	due, back := p.lead.owes(f), f.lost
 	p.lead.mu.Unlock()
-	if due {
+	if back {
+		p.welcome(f, q.Term)
+	} else if due {
 		p.mux.notices.mark(p)
+	}
+}
+
+// welcome tells a follower that is back what is committed, whether entries go its way now or not.
+func (p *port) welcome(f *follower, term uint64) {
+	committed := p.log.durable(p.replica.committed())
+	ofTerm := p.log.termOf(committed) == term
+	p.lead.mu.Lock()
+	f.lost = false
+	if ofTerm && p.lead.term == term {
+		p.lead.applied = max(p.lead.applied, committed)
+	}
+	p.lead.mu.Unlock()
+	p.mux.notices.mark(p)
+}
+
+// lose notes that a node's connection broke, or that a heartbeat to a replica failed.
+func (p *port) lose(of func(id string) bool) {
+	p.lead.mu.Lock()
+	defer p.lead.mu.Unlock()
+	for id, f := range p.lead.followers {
+		if of(id) {
+			f.told, f.lost = 0, true
+		}
 	}
 }
 
@@ -84,7 +111,7 @@ func (p *port) applied(index, term uint64) {
 	p.lead.mu.Lock()
 	due := false
 	if term == p.lead.term {
-		p.lead.applied = index
+		p.lead.applied = max(p.lead.applied, index)
 		for _, f := range p.lead.followers {
 			due = due || p.lead.owes(f)
 		}
@@ -205,7 +232,11 @@ func (n *notices) send(p *port) {
 	q, ids := p.debts()
 	for _, id := range ids {
 		node, to := p.to(id)
-		if s := n.mux.link(node, purposeData).connected(); s != nil {
+		s := n.mux.link(node, purposeData).connected()
+		if s == nil {
+			s = n.mux.link(node, purposeControl).connected()
+		}
+		if s != nil {
 			_ = s.add(func(dst []byte) []byte { return appendAppend(dst, to, 0, &q) })
 		}
 	}

@@ -30,6 +30,8 @@ const (
 	maxQueuedBytes       = 64 << 20 // bytes waiting for the disk beyond which appending waits
 	maxWALSegments       = 16       // beyond this, what pins the oldest segment is snapshotted or copied forward
 	lostFrames           = 1 << 32  // sequences left free for frames that were lost at the end of the log
+	defaultMinFree       = 2 << 30  // free bytes below which no events are taken, or a tenth of the disk if that is less
+	noRoomPart           = 4        // part of that below which a follower takes no commands
 	maxQuarantined       = 16       // things kept in the quarantine
 	spareSegments        = 2        // emptied segments kept for reuse
 	copyForwardBytes     = 1 << 20  // a group's rest in the oldest segment up to this is copied, more is snapshotted
@@ -62,7 +64,8 @@ const (
 	helloTimeout  = 5 * time.Second
 	writeTimeout  = 10 * time.Second
 	appendTimeout = 10 * time.Second
-	installStep   = 30 * time.Second // progress expected of a snapshot transfer
-	installFinish = 10 * time.Minute // the follower's fsync and Restore after the last byte
-	keepEvery     = time.Second      // between looks at what needs a snapshot
+	installStep   = 30 * time.Second       // progress expected of a snapshot transfer
+	installFinish = 10 * time.Minute       // the follower's fsync and Restore after the last byte
+	lookEvery     = 100 * time.Millisecond // between looks at the free space, if somebody asks
+	keepEvery     = time.Second            // between looks at what needs a snapshot
 )

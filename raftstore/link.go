@@ -127,6 +127,9 @@ func (l *link) connect() (*session, error) {
 		_ = conn.Close()
 		return nil, ErrClosed
 	}
+	for _, p := range l.mux.allPorts() {
+		p.lose(func(id string) bool { node, _ := splitReplicaID(id); return node == l.node })
+	}
 	l.mux.spawn(s.run)
 	l.mux.spawn(func() {
 		s.receive()

@@ -325,6 +325,14 @@ func (l *groupLog) durable(limit uint64) uint64 {
 	return limit
 }
 
+// termOf returns the term of an entry, 0 if it is not in the log.
+func (l *groupLog) termOf(index uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, _ := l.at(index)
+	return r.term
+}
+
 // waitDurable returns when the entry at index is synced here, or with an error when the store closed before.
 func (l *groupLog) waitDurable(index uint64) error {
 	l.mu.Lock()

@@ -17,12 +17,13 @@ import (
 // memFS is a file system whose power can be cut: unsynced writes survive sector by sector, unsynced directory changes
 // in order up to some point, both at random.
 type memFS struct {
-	mu    sync.Mutex
-	names map[string]*memInode  // as the process sees them
-	disk  map[string]*memInode  // as they surely are on disk
-	log   map[string][]memOp    // directory changes since its last SyncDir
-	hook  func(op string) error // called before each write and sync, without the lock
-	dead  bool                  // the power is gone: nothing succeeds any more
+	mu          sync.Mutex
+	names       map[string]*memInode  // as the process sees them
+	disk        map[string]*memInode  // as they surely are on disk
+	log         map[string][]memOp    // directory changes since its last SyncDir
+	hook        func(op string) error // called before each write and sync, without the lock
+	dead        bool                  // the power is gone: nothing succeeds any more
+	free, total int64                 // space, if a test sets it
 }
 
 type memInode struct {
@@ -48,6 +49,12 @@ func (m *memFS) call(op string) error {
 		return nil
 	}
 	return hook(op)
+}
+
+func (m *memFS) setHook(hook func(op string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hook = hook
 }
 
 func (m *memFS) change(set map[string]*memInode) {
@@ -298,6 +305,16 @@ func (f *memFile) Size() (int64, error) {
 }
 
 func (f *memFile) Close() error { return nil }
+
+// Space is what a test says, or plenty.
+func (m *memFS) Space(string) (free, total int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.total == 0 {
+		return 1 << 40, 1 << 40, nil
+	}
+	return m.free, m.total, nil
+}
 
 type memEntry struct {
 	name string

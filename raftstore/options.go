@@ -27,6 +27,7 @@ type Options struct {
 	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 2 s
 	SegmentBytes     int64         // size of a log segment; 0 means 16 MiB
 	SnapshotBytes    int64         // log of a group after which it is snapshotted; 0 means 32 MiB
+	MinFree          int64         // bytes free on the disk below which no events are taken; 0 means a tenth of it, at most 2 GiB
 
 	// Rebuild decides about replicas whose stored data is damaged. nil has them begin anew, empty and under a new id, for
 	// their leaders to fill; what is damaged is kept in Dir/quarantine. An error refuses, and is returned by Open or
@@ -80,6 +81,8 @@ func (o Options) check() error {
 		return errors.New("raftstore: Options.Listener and Options.Dial are needed")
 	case o.SegmentBytes < minSegmentBytes || o.SegmentBytes > maxSegmentBytes:
 		return fmt.Errorf("raftstore: Options.SegmentBytes is %d, want %d to %d", o.SegmentBytes, minSegmentBytes, maxSegmentBytes)
+	case o.MinFree < 0:
+		return fmt.Errorf("raftstore: Options.MinFree is %d, want 0 or more", o.MinFree)
 	case o.ElectionTimeout < o.HeartbeatTimeout:
 		return fmt.Errorf("raftstore: Options.ElectionTimeout %v is below HeartbeatTimeout %v", o.ElectionTimeout, o.HeartbeatTimeout)
 	}

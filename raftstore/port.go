@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -28,6 +29,7 @@ type port struct {
 
 // replica is what a port asks its group.
 type replica interface {
+	committed() uint64
 	following() (leader string, term uint64, ok bool) // not ok unless this replica is a follower
 	rank(dead string) (rank int, voter bool)          // place among the voters without the dead one
 	changed()
@@ -109,6 +111,11 @@ func (p *port) DecodePeer(b []byte) raft.ServerAddress                     { ret
 // (hashicorp/raft#695).
 func (p *port) SetHeartbeatHandler(func(raft.RPC)) {}
 
+// hasCommand says whether an append brings what fills a disk. Others are few and small.
+func hasCommand(q *raft.AppendEntriesRequest) bool {
+	return slices.ContainsFunc(q.Entries, func(e *raft.Log) bool { return e.Type == raft.LogCommand })
+}
+
 func isHeartbeat(q *raft.AppendEntriesRequest) bool {
 	return len(q.Entries) == 0 && q.PrevLogEntry == 0
 }
@@ -128,6 +135,7 @@ func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.App
 		return p.appendAppend(dst, to, request, string(id), q)
 	})
 	if err != nil {
+		p.lose(func(other string) bool { return other == string(id) })
 		return p.noteReplaced(string(id), err)
 	}
 	if err := parseAnswer(f, header(string(id)), a); err != nil {
@@ -202,6 +210,11 @@ func (p *port) take(in inbound, b *burst) error {
 	q, isAppend := in.command.(*raft.AppendEntriesRequest)
 	if isAppend && p.answerWhileInstalling(in, q) {
 		return nil
+	}
+	if isAppend && hasCommand(q) {
+		if err := p.mux.wal.disk.refusal(roomNone); err != nil {
+			return err
+		}
 	}
 	in.frame.body = nil
 	in.answer = make(chan raft.RPCResponse, 1)

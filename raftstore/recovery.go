@@ -9,13 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // openWAL opens or creates the log in dir and replays it.
 func openWAL(o Options, pressed func()) (*wal, error) {
 	w := &wal{
 		dir: filepath.Join(o.Dir, "wal"), fs: o.FS, segmentBytes: o.SegmentBytes, onFatal: o.Fatal, pressed: pressed,
-		groups: map[uint16]*groupLog{}, idle: true, async: true,
+		groups: map[uint16]*groupLog{}, idle: true, async: true, disk: newDisk(o),
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
 	}
 	w.moved = sync.NewCond(&w.mu)
@@ -29,6 +30,7 @@ func openWAL(o Options, pressed func()) (*wal, error) {
 		}
 		return nil, err
 	}
+	w.disk.look(time.Now())
 	go w.keeper.run()
 	go w.run()
 	return w, nil

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,12 +102,21 @@ func (k *keeper) run() {
 	defer close(k.done)
 	for j := range k.jobs {
 		if j.free == nil {
-			s, err := k.make(j.prepare, true)
+			s, err := k.makeSurely(j.prepare)
 			k.ready <- prepared{s, err}
 		} else if err := k.retire(j.free); err != nil {
 			k.w.poison(fmt.Errorf("%w: %w", ErrDisk, err))
 		}
 	}
+}
+
+// makeSurely gives up the reserve for a segment on a full disk.
+func (k *keeper) makeSurely(number uint64) (*segment, error) {
+	s, err := k.make(number, true)
+	if err != nil && k.w.disk.spend(err) {
+		s, err = k.make(number, true)
+	}
+	return s, err
 }
 
 // prepare asks for a segment once; next waits for it.
@@ -117,9 +127,14 @@ func (k *keeper) prepare(number uint64) {
 	}
 }
 
+// next returns the segment. One that could not be prepared long ago, because the disk was full, may be possible now.
 func (k *keeper) next(number uint64) (*segment, error) {
 	k.prepare(number)
 	p := <-k.ready
+	if p.err != nil {
+		k.jobs <- keeperJob{prepare: number}
+		p = <-k.ready
+	}
 	return p.segment, p.err
 }
 
@@ -183,8 +198,11 @@ func (k *keeper) open(s *segment, tmp string, fill bool) error {
 	if s.file, err = k.w.fs.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		return err
 	}
-	if err := s.file.Allocate(s.size); err != nil || !fill {
-		return err
+	if err := s.file.Allocate(s.size); err != nil {
+		return errors.Join(err, s.file.Close())
+	}
+	if !fill {
+		return nil
 	}
 	zeros := make([]byte, min(s.size, 256<<10))
 	for at := int64(0); at < s.size; at += int64(len(zeros)) {

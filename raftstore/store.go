@@ -235,6 +235,7 @@ func (s *Store) keep() {
 		s.mu.Lock()
 		groups := s.openGroups()
 		s.mu.Unlock()
+		s.wal.disk.look(time.Now())
 		for _, g := range groups {
 			if g.wantsSnapshot.Load() || g.log.uncovered() > s.opts.SnapshotBytes {
 				s.snapshot(g)

@@ -20,6 +20,7 @@ type wal struct {
 	segmentBytes int64
 	async        bool // StoreLogs of commands does not wait; see DESIGN.md
 	onFatal      func(error)
+	disk         *disk
 
 	synced    atomic.Uint64 // newest durable frame
 	tailBytes atomic.Int64  // of all groups

@@ -55,6 +55,7 @@ func (l *memoryLog) saved() (entries, size int) {
 func (l *memoryLog) Leader() (string, bool) { return "self", true }
 func (l *memoryLog) IsLeader() bool         { return true }
 func (l *memoryLog) Current() bool          { return true }
+func (l *memoryLog) Writable() error        { return nil }
 
 // cluster is one broker with all partitions, and the dispatchers that lead them
 // in turn: each has its own term.

@@ -31,6 +31,7 @@ type Config struct {
 	Partitions int      // of a cluster that this node founds; 0 means 8
 	Replicas   int      // of each partition; 0 means 3
 
+	MinFreeMiB   int           // free MiB on the data disk below which no events are taken; 0 means a tenth of it, at most 2048
 	ReplaceAfter time.Duration // a node that is away for longer is replaced; 0 means 10 min
 	DrainTimeout time.Duration // from SIGTERM to the end of the last client; 0 means 25 s
 
@@ -94,6 +95,8 @@ func (c Config) Check() error {
 		return &ConfigError{"partitions", fmt.Sprintf("%d is not 1 to %d", c.Partitions, maxPartitions)}
 	case c.Replicas < 1 || c.Replicas > maxReplicas:
 		return &ConfigError{"replicas", fmt.Sprintf("%d is not 1 to %d", c.Replicas, maxReplicas)}
+	case c.MinFreeMiB < 0:
+		return &ConfigError{"min-free-mib", fmt.Sprintf("%d is not 0 or more", c.MinFreeMiB)}
 	case c.ReplaceAfter < minGrace:
 		return &ConfigError{"replace-after", fmt.Sprintf("%v is below %v, which a restart may take", c.ReplaceAfter, minGrace)}
 	case c.DrainTimeout < 0:

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
 	"github.com/pushd/pushd/raftstore"
 )
 
@@ -22,7 +23,8 @@ func groupOf(partition uint16) uint16 { return partition + 1 }
 // replica is an open partition group of this node.
 type replica struct {
 	*raftstore.Group
-	self string
+	store *raftstore.Store
+	self  string
 	// current says that the replica has had all that its leader had at some time after it was opened: before, what
 	// it holds may be hours old, and readers are served from another node.
 	current  atomic.Bool
@@ -81,6 +83,8 @@ func propose(ctx context.Context, g *raftstore.Group, entry []byte) (any, error)
 	switch {
 	case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrClosed):
 		return nil, fmt.Errorf("%w: %w", broker.ErrNotLeader, err)
+	case errors.Is(err, raftstore.ErrDiskFull):
+		return nil, protocol.DiskFull.Errorf("%v, so nothing was stored; free some and try again", err)
 	case errors.Is(err, raftstore.ErrOutcomeUnknown):
 		return nil, fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, err)
 	}

@@ -86,7 +86,7 @@ func (n *Node) openPartition(p uint16) error {
 	if err != nil {
 		return err
 	}
-	r := &replica{Group: g, self: n.home.NodeID}
+	r := &replica{Group: g, store: n.store, self: n.home.NodeID}
 	n.groups.put(p, r)
 	n.broker.OpenPartition(p, r)
 	return nil

@@ -38,6 +38,9 @@ func Run(ctx context.Context, cfg Config, ready func(*Node)) error {
 	defer stopNow()
 	drain, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	defer cancel()
+	if errors.Is(err, ErrDisk) {
+		cancel() // nothing more is served from a disk that failed
+	}
 	n.Stop(drain)
 	return err
 }

@@ -26,6 +26,7 @@ type file struct {
 	Partitions      *int           `yaml:"partitions"`
 	Replicas        *int           `yaml:"replicas"`
 	Join            *[]string      `yaml:"join"`
+	MinFreeMiB      *int           `yaml:"min_free_mib"`
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	ClusterKeyFile  *string        `yaml:"cluster_key_file"`

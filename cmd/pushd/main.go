@@ -28,6 +28,7 @@ const (
 	exitDenied      = 5
 	exitUnhealthy   = 6
 	exitTimedOut    = 7
+	exitDisk        = 8
 )
 
 func main() {
@@ -134,6 +135,9 @@ func exitCode(err error) int {
 	}
 	if _, ok := errors.AsType[cli.ExitCoder](err); ok {
 		return exitUsage // the flag package's own: help on what is not there
+	}
+	if errors.Is(err, node.ErrDisk) {
+		return exitDisk
 	}
 	switch protocol.CodeOf(err) {
 	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy, protocol.NoSuchNode, protocol.NoSuchWebhook:
