@@ -51,7 +51,7 @@ const (
 const (
 	defaultHeartbeatTimeout = 500 * time.Millisecond
 	defaultElectionTimeout  = 500 * time.Millisecond
-	defaultCommitTimeout    = 2 * time.Second
+	defaultCommitTimeout    = 500 * time.Millisecond
 
 	noticeLinger  = time.Millisecond       // commit notices of all groups collected at most so long
 	markerIdle    = time.Second            // an idle log gets a frame that shows its last one was synced

@@ -24,7 +24,7 @@ type Options struct {
 	Log              *slog.Logger  // nil discards
 	HeartbeatTimeout time.Duration // a follower without its leader for so long stands for election; 0 means 500 ms
 	ElectionTimeout  time.Duration // 0 means HeartbeatTimeout
-	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 2 s
+	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 500 ms
 	SegmentBytes     int64         // size of a log segment; 0 means 16 MiB
 	SnapshotBytes    int64         // log of a group after which it is snapshotted; 0 means 32 MiB
 	MinFree          int64         // bytes free on the disk below which no events are taken; 0 means a tenth of it, at most 2 GiB
