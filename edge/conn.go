@@ -14,6 +14,8 @@ const (
 	phaseFree    phase = iota // the slot has no connection
 	phaseHead                 // a request is awaited
 	phaseSocket               // an open WebSocket
+	phaseStream               // Server-Sent Events
+	phasePoll                 // a long poll waits
 	phaseClosing              // our close frame is sent, the client's is awaited
 	phaseLinger               // all is sent and ended; the client's end is awaited
 )
@@ -37,6 +39,7 @@ type conn struct {
 	in      *buffer  // received, not yet used; nil while idle
 	out     *backlog // what the socket did not take; nil while idle
 	session *session // a WebSocket's commands; nil while there are none
+	poll    *waiting // a long poll's; nil: there is none
 	named   *string  // who the URL says that this is; nil: nobody
 	follows *follow  // what it reads
 }
@@ -134,7 +137,7 @@ func (l *loop) forget(c *conn) {
 		c.in.put()
 	}
 	l.dropBacklog(c)
-	c.in, c.phase = nil, phaseFree
+	c.in, c.poll, c.phase = nil, nil, phaseFree
 	l.due[c.slot] = 0
 	l.free = append(l.free, c.slot)
 	l.count--
@@ -244,9 +247,11 @@ func (l *loop) dropBacklog(c *conn) {
 // drained goes on with what waited for the socket.
 func (l *loop) drained(c *conn) {
 	switch c.phase {
+	case phaseHead:
+		l.finishedRequest(c)
 	case phaseLinger:
-		l.poll.finish(c.fd)
-	case phaseSocket:
+		l.finished(c)
+	case phaseSocket, phaseStream:
 		for f := c.follows; f != nil && c.out == nil && !c.closed(); {
 			next := f.next // advancing may end f
 			l.tell(f)
@@ -267,13 +272,18 @@ func (l *loop) linger(c *conn) {
 	for c.follows != nil {
 		l.unfollow(c.follows, c.grace())
 	}
-	l.leave(c)
 	c.phase, c.paused = phaseLinger, false
 	l.want(c)
 	l.after(c, closeTimeout)
 	if c.out == nil {
-		l.poll.finish(c.fd)
+		l.finished(c)
 	}
+}
+
+// finished ends the stream of a connection that lingers: all is written.
+func (l *loop) finished(c *conn) {
+	l.leave(c)
+	l.poll.finish(c.fd)
 }
 
 // want tells the poller what the connection waits for.

@@ -21,7 +21,8 @@
 //	head handoff                  requests on a loop, and on their way to net/http
 //	feed follow subscribe         what a connection reads
 //	ws session commands outbox    WebSockets
-//	poll sse follower             the ways to read that net/http serves
+//	stream longpoll               SSE and long polls on a loop
+//	poll sse follower             short polls, and what net/http serves over HTTP/2
 //	form writers frame            encodings
 //	presence attendance           who is in a topic, and what readers are told of it
 //	topics policies cluster webhooks health metrics static    the rest

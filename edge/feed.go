@@ -182,6 +182,12 @@ func (l *loop) turnFeed(from *[]*feed, most int) (visits int) {
 	}
 	if f.left == 0 {
 		f.trim()
+		if !f.ready {
+			l.endOver(f)
+		}
+	}
+	if l.feeds[f.set.key] != f {
+		return visits + 1
 	}
 	if f.left > 0 || f.ready {
 		l.queue(f)
@@ -251,6 +257,10 @@ func (l *loop) endFeed(f *feed) {
 func (l *loop) visit(f *feed, m *follow) {
 	c := m.conn
 	if m.seq == f.tail() {
+		return
+	}
+	if c.poll != nil {
+		l.visitPoll(f, m)
 		return
 	}
 	if c.out != nil {

@@ -39,6 +39,7 @@ type own struct {
 	seq     uint64        // which is this chunk
 	items   []broker.Item // pulled, to be written
 	cursor  string        // behind what was written
+	given   string        // the last cursor that the client was told
 	after   string        // behind items
 	current bool          // the reader had nothing more at its last pull
 	held    int           // bytes of items, while stalled
@@ -74,7 +75,7 @@ type opened struct {
 // given a moment to say where they are, since until then a cursor can only say
 // "from the beginning" for them. done is called at once where nothing is to be
 // waited for.
-func (l *loop) open(q *query, unset protocol.StartKind, live bool, done func(opened, error)) {
+func (l *loop) open(q *query, unset protocol.StartKind, live bool, limit int, done func(opened, error)) {
 	r, err := l.server.open(q, unset, live)
 	if err != nil {
 		done(opened{}, err)
@@ -82,12 +83,12 @@ func (l *loop) open(q *query, unset protocol.StartKind, live bool, done func(ope
 	}
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	if o, err := begin(now, r); err != nil || o.first.UpToDate || len(o.first.Items) > 0 {
+	if o, err := begin(now, r, limit); err != nil || o.first.UpToDate || len(o.first.Items) > 0 {
 		done(o, err)
 		return
 	}
 	l.server.tasks.Go(func() {
-		o, err := begin(l.server.running, r)
+		o, err := begin(l.server.running, r, limit)
 		if !l.post(func() { done(o, err) }) {
 			r.Close()
 		}
@@ -96,7 +97,7 @@ func (l *loop) open(q *query, unset protocol.StartKind, live bool, done func(ope
 
 // begin settles a reader, for as long as ctx allows, and pulls. With an error
 // the reader is closed.
-func begin(ctx context.Context, r reader) (opened, error) {
+func begin(ctx context.Context, r reader, limit int) (opened, error) {
 	settle, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	err := r.Settle(settle)
@@ -105,7 +106,7 @@ func begin(ctx context.Context, r reader) (opened, error) {
 		return opened{}, err
 	}
 	o := opened{reader: r, cursor: r.Cursor()}
-	if o.first, err = r.Pull(pullEvents); err != nil {
+	if o.first, err = r.Pull(limit); err != nil {
 		r.Close()
 		return opened{}, err
 	}
@@ -121,6 +122,9 @@ func (l *loop) waker(o *own) func() { return func() { l.wakeOwn(o) } }
 func (l *loop) join(f *follow, fd *feed, seq uint64) {
 	f.feed, f.seq, f.at, f.told, f.set = fd, seq, int32(len(fd.members)), fd.moves, fd.set
 	fd.members = append(fd.members, f)
+	if f.own != nil && f.own.given != fd.cursor {
+		f.told-- // which a stream's heartbeat makes good
+	}
 	l.dropOwn(f)
 	if seq != fd.tail() {
 		fd.left = len(fd.members)
@@ -293,6 +297,10 @@ func (l *loop) pullOwn(f *follow) bool {
 		return true
 	}
 	o.cursor = o.after
+	if f.conn.phase == phaseStream && o.current && o.reader.Done() {
+		l.linger(f.conn)
+		return false
+	}
 	if l.joinTail(f) {
 		return false
 	}
@@ -325,6 +333,10 @@ func (l *loop) joinTail(f *follow) bool {
 // was begun is finished later, and the rest stays where it is, or in the log.
 func (l *loop) give(f *follow) bool {
 	o, c := f.own, f.conn
+	if c.poll != nil {
+		l.givePoll(f)
+		return false
+	}
 	l.scratch, l.ends = l.scratch[:0], l.ends[:0]
 	v := c.variant(f)
 	taken := 0
@@ -346,7 +358,7 @@ func (l *loop) give(f *follow) bool {
 	}
 	for i := range taken {
 		if at := o.items[i].Cursor; at != "" {
-			o.cursor = at
+			o.cursor, o.given = at, at
 		}
 	}
 	l.tally.delivered[v.form] += uint64(taken)
@@ -407,7 +419,7 @@ func (l *loop) resume(f *follow) bool {
 	l.noLongerAwaits(o)
 	o.opening = true
 	d := f.conn.id()
-	l.open(f.query(o.cursor), protocol.StartLatest, true, func(got opened, err error) {
+	l.open(f.query(o.cursor), protocol.StartLatest, true, pullEvents, func(got opened, err error) {
 		o.opening = false
 		switch {
 		case o.follow == nil: // ended meanwhile

@@ -23,7 +23,7 @@ type follower struct {
 // newFollower begins a reader, which it closes with an error. signal tells the
 // writing goroutine that there is something.
 func newFollower(ctx context.Context, r reader, signal func()) (*follower, error) {
-	o, err := begin(ctx, r)
+	o, err := begin(ctx, r, pullEvents)
 	if err != nil {
 		return nil, err
 	}

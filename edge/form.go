@@ -9,12 +9,21 @@ const (
 	formPlain form = iota
 	formJSON
 	formBinary
-	forms // how many there are
+	formSSE
+	formSSEEnvelope
+	formPoll // answers are put together for each
+	forms    // how many there are
 )
 
 var (
-	encodings = [forms]encoding{formPlain: plainFrames{}, formJSON: jsonFrames{}, formBinary: binaryFrames{}}
-	formNames = [forms]string{formPlain: "websocket_plain", formJSON: "websocket_json", formBinary: "websocket_binary"}
+	encodings = [forms]encoding{
+		formPlain: plainFrames{}, formJSON: jsonFrames{}, formBinary: binaryFrames{},
+		formSSE: sseBlocks{}, formSSEEnvelope: sseBlocks{envelope: true},
+	}
+	formNames = [forms]string{
+		formPlain: "websocket_plain", formJSON: "websocket_json", formBinary: "websocket_binary",
+		formSSE: "sse", formSSEEnvelope: "sse_envelope", formPoll: "long_poll",
+	}
 )
 
 func (f form) encoding() encoding { return encodings[f] }

@@ -87,15 +87,9 @@ func (h *handed) Close() error {
 
 func (h *handed) Addr() net.Addr { return &net.TCPAddr{} }
 
-// serveSocket brings a connection that net/http has served so far to a loop,
+// adopt brings a connection that net/http has served so far to a loop,
 // with a request for it: clients and proxies use one connection for several.
-func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) error {
-	if _, err := handshake(w, r); err != nil {
-		return err
-	}
-	if s.draining.Err() != nil {
-		return errDraining()
-	}
+func (s *Server) adopt(w http.ResponseWriter, r *http.Request) error {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // errNotOurs says that a request is net/http's to answer.
@@ -65,7 +66,7 @@ type headReader struct {
 var headReaders = sync.Pool{New: func() any { return &headReader{in: bufio.NewReaderSize(nil, 4<<10)} }}
 
 // parseHead reads a whole head, with errNotOurs for what net/http shall answer:
-// whatever it would refuse, has a body, or is no WebSocket.
+// whatever it would refuse, has a body, or can be answered at once.
 func parseHead(head []byte) (*http.Request, error) {
 	h := headReaders.Get().(*headReader)
 	defer func() {
@@ -79,7 +80,7 @@ func parseHead(head []byte) (*http.Request, error) {
 		return nil, errNotOurs
 	}
 	body := r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != ""
-	if body || r.Host == "" || !r.ProtoAtLeast(1, 1) || !wantsUpgrade(r) {
+	if body || r.Host == "" || !r.ProtoAtLeast(1, 1) || !forLoops(r) {
 		return nil, errNotOurs
 	}
 	return r, nil
@@ -106,13 +107,13 @@ func (w *response) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// append writes the answer, by which the connection is not closed.
+// append writes the answer.
 func (w *response) append(dst []byte) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(w.status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, http.StatusText(w.status)...)
-	dst = append(dst, "\r\n"...)
+	dst = appendDate(append(dst, "\r\n"...), time.Now())
 	var b bytes.Buffer
 	_ = w.header.Write(&b)
 	dst = append(dst, b.Bytes()...)
@@ -125,8 +126,12 @@ func (l *loop) request(c *conn, r *http.Request) {
 	w := &response{header: http.Header{}}
 	fail := func(err error) { l.refuse(c, w, r, err) }
 	err := l.server.checkRequest(w, r)
-	if err == nil {
+	switch {
+	case err != nil:
+	case wantsUpgrade(r):
 		err = l.upgrade(c, w, r, fail)
+	default:
+		err = l.read(c, w, r, fail)
 	}
 	if err != nil {
 		fail(err)
@@ -135,15 +140,6 @@ func (l *loop) request(c *conn, r *http.Request) {
 
 // refuse answers with an error, behind which the client may ask again.
 func (l *loop) refuse(c *conn, w *response, r *http.Request, err error) {
-	l.leave(c)
 	l.server.refuse(w, r, err)
-	l.send(c, w.append(nil))
-	if c.closed() {
-		return
-	}
-	if r.Close {
-		l.linger(c)
-		return
-	}
-	l.after(c, idleTimeout)
+	l.finish(c, w, r.Close)
 }

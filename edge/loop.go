@@ -282,11 +282,17 @@ func (l *loop) use(c *conn, b []byte) (rest []byte) {
 		n := 0
 		switch c.phase {
 		case phaseHead:
+			if c.out != nil {
+				l.pause(c) // the last answer has to be read first
+				break
+			}
 			n = l.useHead(c, b)
 		case phaseSocket, phaseClosing:
 			n = l.useFrame(c, b)
-		case phaseLinger:
+		case phaseLinger, phaseStream:
 			n = len(b)
+		case phasePoll:
+			l.pause(c) // what comes behind a request is for when that is answered
 		}
 		if l.find(d) == nil {
 			return nil

@@ -39,6 +39,7 @@ type pipe struct {
 	queued   bool // in ready
 	gone     bool // closed or released
 	last     bool // the stream ends behind what is being written
+	over     bool // and then the connection is closed
 }
 
 func newConns() *conns {
@@ -190,6 +191,9 @@ func (p *conns) writer(c *pipe, out []byte) {
 	if c.last {
 		closeWrite(c.conn)
 	}
+	if c.over {
+		_ = c.conn.Close()
+	}
 	p.tell(c)
 }
 
@@ -211,9 +215,17 @@ func closeWrite(c net.Conn) {
 }
 
 func (p *conns) close(fd int32) {
-	if c := p.forget(fd); c != nil {
-		_ = c.conn.Close()
+	c := p.forget(fd)
+	if c == nil {
+		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.over = c.writing; c.over { // a socket would send what it has taken, too
+		_ = c.conn.SetDeadline(time.Now().Add(closeTimeout))
+		return
+	}
+	_ = c.conn.Close()
 }
 
 func (p *conns) release(fd int32) (net.Conn, error) {

@@ -33,12 +33,16 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 	if r.Context().Err() != nil {
 		return nil // the client is gone
 	}
+	begun := ""
+	if q.start.Kind == protocol.StartCursor {
+		begun = q.after
+	}
 	h := w.Header()
 	h.Set("Pushd-Cursor", batch.Cursor)
 	h.Set("ETag", `W/"`+batch.Cursor+`"`)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Link", nextLink(r.URL, q.values, batch.Cursor))
-	if len(batch.Items) == 0 && sameCursor(r.Header.Values("If-None-Match"), batch.Cursor, q) {
+	if len(batch.Items) == 0 && sameCursor(r.Header.Values("If-None-Match"), batch.Cursor, begun) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -105,10 +109,10 @@ func (s *Server) pollBatch(ctx context.Context, sub reader, q *query) (broker.Ba
 // sameCursor says whether the client has named the position that it is at: as
 // the answer gives it, or as the request began, where only other topics' events
 // have passed since.
-func sameCursor(ifNoneMatch []string, now string, q *query) bool {
+func sameCursor(ifNoneMatch []string, now, begun string) bool {
 	for tag := range strings.SplitSeq(strings.Join(ifNoneMatch, ","), ",") {
 		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
-		if tag != "" && (tag == now || q.start.Kind == protocol.StartCursor && tag == q.after) {
+		if tag != "" && (tag == now || tag == begun) {
 			return true
 		}
 	}

@@ -143,8 +143,11 @@ func (c *conn) member() string {
 // back. A client that closed in words is done: its members leave at once. A page
 // that is left or loaded anew closes with another code.
 func (c *conn) grace() time.Duration {
-	if c.goodbye {
+	switch {
+	case c.goodbye:
 		return 0
+	case c.poll != nil:
+		return pollGrace
 	}
 	return streamGrace
 }
@@ -152,7 +155,7 @@ func (c *conn) grace() time.Duration {
 // tell writes what a follow's reader is to hear of others in its topics.
 func (l *loop) tell(f *follow) {
 	c := f.conn
-	if f.attendance == nil || c.out != nil || !c.open() {
+	if f.attendance == nil || c.out != nil || !c.open() && c.phase != phaseStream {
 		return
 	}
 	v := c.variant(f)
@@ -162,19 +165,22 @@ func (l *loop) tell(f *follow) {
 }
 
 // attend makes a follow's reader present, which may take asking other nodes. The
-// connection may be gone when then is called.
-func (l *loop) attend(f *follow, q *query, then func(error)) {
+// connection may be gone when then is called. told says that it hears of others.
+func (l *loop) attend(f *follow, q *query, told bool, then func(error)) {
 	if q.attendee == nil {
 		then(nil)
 		return
 	}
 	d := f.conn.id()
-	wake := func() {
-		l.post(func() {
-			if l.find(d) != nil {
-				l.guard(d, func() { l.tell(f) })
-			}
-		})
+	var wake func()
+	if told {
+		wake = func() {
+			l.post(func() {
+				if l.find(d) != nil {
+					l.guard(d, func() { l.tell(f) })
+				}
+			})
+		}
 	}
 	l.server.tasks.Go(func() {
 		a, err := l.server.attend(l.server.running, q, wake)

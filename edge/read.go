@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -27,7 +28,18 @@ type query struct {
 // way they are asked.
 func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
 	if wantsUpgrade(r) {
-		return s.serveSocket(w, r)
+		if _, err := handshake(w, r); err != nil {
+			return err
+		}
+		if s.draining.Err() != nil {
+			return errDraining()
+		}
+		return s.adopt(w, r)
+	}
+	if r.ProtoMajor == 1 && r.Method == http.MethodGet && s.draining.Err() == nil && forLoops(r) {
+		if err := s.adopt(w, r); !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
 	}
 	w.Header().Add("Vary", "Accept, Authorization, If-None-Match")
 	f, err := pickFormat(r.Header.Values("Accept"))

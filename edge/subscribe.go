@@ -20,15 +20,18 @@ func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []b
 		return
 	}
 	d := c.id()
-	gone := func() bool { return l.find(d) == nil || c.phase > phaseSocket }
-	l.open(q, protocol.StartLatest, true, func(o opened, err error) {
+	gone := func() bool { return l.find(d) == nil || c.phase >= phaseClosing }
+	l.open(q, protocol.StartLatest, true, pullEvents, func(o opened, err error) {
 		if err != nil {
 			if !gone() {
 				done(nil, err)
 			}
 			return
 		}
-		l.attend(f, q, func(err error) {
+		l.attend(f, q, true, func(err error) {
+			if err == nil && c.streams() && len(o.first.Items) == 0 && o.reader.Done() {
+				err = errOver
+			}
 			switch {
 			case err == nil && !gone():
 				l.begun(f, q, o, done)
@@ -44,8 +47,7 @@ func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []b
 
 // begun is a follow's beginning, once its reader is open.
 func (l *loop) begun(f *follow, q *query, o opened, done func(answer []byte, err error)) {
-	f.own = &own{follow: f, reader: o.reader, items: o.first.Items, cursor: o.cursor, after: o.first.Cursor, current: o.first.UpToDate}
-	f.own.wake = l.waker(f.own)
+	f.own = l.newOwn(f, o)
 	l.add(f)
 	done(f.subscribed(q, o.cursor, gapsOf(o.first.Items)), nil)
 	if f.own != nil { // the connection is still there
@@ -80,7 +82,10 @@ func (l *loop) add(f *follow) {
 
 // subscribed is the reply to a subscribe; plain connections get none.
 func (f *follow) subscribed(q *query, cursor string, gaps []protocol.Gap) []byte {
-	if f.conn.form == formPlain {
+	switch {
+	case f.conn.streams():
+		return f.preamble(cursor)
+	case f.conn.form == formPlain:
 		return nil
 	}
 	var id *uint64
@@ -132,7 +137,19 @@ func (l *loop) narrow(f *follow, left []protocol.Selector) {
 // lose ends a follow that can't go on, in words.
 func (l *loop) lose(f *follow, err error) {
 	c, e := f.conn, asError(err)
+	if c.poll != nil {
+		p := c.poll
+		w := &response{header: p.header}
+		writeProblem(w, err)
+		l.unfollow(f, pollGrace)
+		l.finish(c, w, p.last)
+		return
+	}
 	l.unfollow(f, 0)
+	if c.phase == phaseStream {
+		l.loseStream(c, err)
+		return
+	}
 	if c.form == formPlain {
 		l.closeSocket(c, plainClose(e), e.Detail)
 		return
@@ -149,6 +166,12 @@ func (l *loop) drain() {
 	l.draining = true
 	if l.readers == 0 {
 		close(l.idle)
+		return
+	}
+	for slot := range l.due {
+		if c := l.at(int32(slot)); c.phase == phasePoll {
+			l.guard(c.id(), func() { l.endPoll(c) })
+		}
 	}
 }
 
@@ -156,9 +179,16 @@ func (l *loop) drain() {
 func (l *loop) drainShare(share, shares int) {
 	for slot := share; slot < len(l.due); slot += shares {
 		c := l.at(int32(slot))
-		if c.phase == phaseSocket {
-			l.guard(c.id(), func() { l.drainSocket(c) })
-		}
+		l.guard(c.id(), func() { l.drainReader(c) })
+	}
+}
+
+func (l *loop) drainReader(c *conn) {
+	switch c.phase {
+	case phaseSocket:
+		l.drainSocket(c)
+	case phaseStream:
+		l.drainStream(c)
 	}
 }
 
@@ -178,4 +208,16 @@ func (l *loop) sayDrain(c *conn) {
 		l.send(c, c.form.line(func(dst []byte) []byte { return protocol.AppendDrainPush(dst, d) }))
 	}
 	l.closeSocket(c, protocol.CloseDrain, string(protocol.AppendDrain(nil, d)))
+}
+
+// streams says whether the connection is, or is about to be, an SSE stream.
+func (c *conn) streams() bool { return c.form == formSSE || c.form == formSSEEnvelope }
+
+func (l *loop) newOwn(f *follow, o opened) *own {
+	n := &own{
+		follow: f, reader: o.reader, items: o.first.Items,
+		cursor: o.cursor, given: o.cursor, after: o.first.Cursor, current: o.first.UpToDate,
+	}
+	n.wake = l.waker(n)
+	return n
 }

@@ -114,14 +114,22 @@ func (l *loop) upgrade(c *conn, w http.ResponseWriter, r *http.Request, fail fun
 		l.openSocket(c, accepted)
 		return nil
 	}
-	inline, finished := true, false
-	l.subscribe(c, q, new(uint64), func(answer []byte, err error) {
-		finished = true
+	l.whenSubscribed(c, q, new(uint64), func(answer []byte, err error) {
 		if err != nil {
 			fail(err)
-		} else {
-			l.openSocket(c, append(accepted, answer...))
+			return
 		}
+		l.openSocket(c, append(accepted, answer...))
+	})
+	return nil
+}
+
+// whenSubscribed subscribes a connection whose request waits for it.
+func (l *loop) whenSubscribed(c *conn, q *query, number *uint64, done func(answer []byte, err error)) {
+	inline, finished := true, false
+	l.subscribe(c, q, number, func(answer []byte, err error) {
+		finished = true
+		done(answer, err)
 		if !inline {
 			l.unpause(c)
 		}
@@ -130,12 +138,11 @@ func (l *loop) upgrade(c *conn, w http.ResponseWriter, r *http.Request, fail fun
 		l.pause(c)
 		l.after(c, answerTimeout)
 	}
-	return nil
 }
 
 // admit takes one of the slots for readers, until the connection ends.
 func (l *loop) admit(c *conn) error {
-	if l.draining {
+	if l.draining || l.server.draining.Err() != nil {
 		return errDraining()
 	}
 	if err := l.server.admit(); err != nil {
@@ -154,7 +161,7 @@ func (l *loop) openSocket(c *conn, accepted []byte) {
 	}
 	l.after(c, pingInterval)
 	if l.draining {
-		l.drainSocket(c)
+		l.drainReader(c)
 	}
 }
 
@@ -258,7 +265,9 @@ func (l *loop) message(c *conn, op ws.OpCode, data []byte) error {
 // expire does what a connection's time is up for.
 func (l *loop) expire(c *conn) {
 	switch {
-	case c.phase != phaseSocket:
+	case c.phase == phasePoll:
+		l.endPoll(c)
+	case c.phase != phaseSocket && c.phase != phaseStream:
 		l.close(c)
 	case c.out != nil:
 		if l.tick-c.out.tick >= uint32(stallTimeout/tickLength) {
@@ -267,6 +276,8 @@ func (l *loop) expire(c *conn) {
 			return
 		}
 		l.rearm(c)
+	case c.phase == phaseStream:
+		l.beat(c)
 	case c.awaiting:
 		l.closeSocket(c, protocol.CloseNoPong, "no answer to a ping")
 	default:
@@ -282,9 +293,11 @@ func (l *loop) expire(c *conn) {
 // goes: what stands before a ping has to be read first.
 func (l *loop) rearm(c *conn) {
 	switch {
-	case c.phase != phaseSocket:
+	case c.phase != phaseSocket && c.phase != phaseStream:
 	case c.out != nil:
 		l.after(c, stallTimeout)
+	case c.phase == phaseStream:
+		l.after(c, heartbeat)
 	case c.awaiting:
 		l.after(c, pongTimeout)
 	default:
