@@ -122,7 +122,8 @@ func New(o Options) (*Broker, error) {
 	}
 	b.catalog.Store(&Catalog{})
 	b.running, b.stop = context.WithCancel(context.Background())
-	b.spawn(b.keep)
+	b.spawn(b.retain)
+	b.spawn(b.tidy)
 	if b.scrubRate > 0 {
 		b.spawn(b.scrub)
 	}

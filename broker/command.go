@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pushd/pushd/protocol"
@@ -10,6 +11,9 @@ import (
 // Version byte, kind byte, then the kind's fields.
 const commandVersion = 1
 
+// errNewer says that a newer pushd wrote the entry.
+var errNewer = errors.New("the log was written by a newer version of pushd")
+
 type commandKind byte
 
 const (
@@ -17,7 +21,7 @@ const (
 	commandDelete    commandKind = 2  // leader's time, topic
 	commandConsumers commandKind = 3  // leader's time, count, changes of consumers
 	commandForget    commandKind = 10 // leader's time, count, then name, epoch and last position of topics
-	commandRestore   commandKind = 12 // 0, number of the restore, count, events with their offsets and times
+	commandRestore   commandKind = 12 // leader's time, number of the restore, count, events with their offsets and times
 	commandSum       commandKind = 11 // leader's time, first position, size and checksum of a full segment
 )
 
@@ -136,7 +140,7 @@ type command struct {
 func decodeCommand(entry []byte, room []proposal) (c command, err error) {
 	r := protocol.NewSharedReader(entry)
 	if v := r.Byte(); v != commandVersion {
-		return c, fmt.Errorf("log entry of version %d, this pushd knows %d", v, commandVersion)
+		return c, fmt.Errorf("%w: log entry of version %d, this pushd reads %d; upgrade this node", errNewer, v, commandVersion)
 	}
 	c.kind, c.time = commandKind(r.Byte()), int64(r.Uvarint())
 	switch c.kind {
@@ -159,7 +163,7 @@ func decodeCommand(entry []byte, room []proposal) (c command, err error) {
 	case commandSum:
 		c.sum = segmentSum{r.Uvarint(), int64(r.Uvarint()), uint32(r.Uvarint())}
 	default:
-		return c, fmt.Errorf("log entry of unknown kind %d", c.kind)
+		return c, fmt.Errorf("%w: log entry of kind %d; upgrade this node", errNewer, c.kind)
 	}
 	return c, r.Err()
 }

@@ -2,9 +2,11 @@ package broker
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -12,29 +14,24 @@ import (
 // file it replaces stays until no snapshot names it: a restart begins with the
 // files of the last snapshot.
 
-// retired is a file that compaction replaced.
-type retired struct {
-	path      string
-	persisted int // snapshots that had been written then
-}
-
-// removeRetired removes files that no snapshot names: of the two that have been
-// written since, the first is surely in place. p.mu is held.
-func (p *Partition) removeRetired() {
-	kept := p.retired[:0]
-	for _, r := range p.retired {
-		if p.persisted < r.persisted+2 {
-			kept = append(kept, r)
-			continue
-		}
-		_ = os.Remove(r.path)
-		_ = os.Remove(indexPath(r.path))
+// removeRetired removes files that no snapshot names any more.
+func (p *Partition) removeRetired(paths []string) {
+	p.files.Lock()
+	defer p.files.Unlock()
+	p.mu.Lock()
+	ours := slices.DeleteFunc(paths, func(path string) bool { return !slices.Contains(p.retired, path) })
+	p.retired = slices.DeleteFunc(p.retired, func(path string) bool { return slices.Contains(ours, path) })
+	p.mu.Unlock()
+	for _, path := range ours {
+		_ = os.Remove(path)
+		_ = os.Remove(indexPath(path))
 	}
-	p.retired = kept
 }
 
 // tend seals and compacts what there is to seal and compact.
 func (p *Partition) tend() error {
+	p.files.Lock()
+	defer p.files.Unlock()
 	if err := p.seal(); err != nil {
 		return err
 	}
@@ -123,6 +120,10 @@ func (p *Partition) compact() (bool, error) {
 		return false, nil
 	}
 	next, err := p.rewrite(old, spans)
+	if errors.Is(err, ErrDamaged) {
+		old.spoiled.Store(true) // until it is repaired, which whoever reads it begins, or scrubbing
+		return true, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("compact %s: %w", old.path, err)
 	}
@@ -132,7 +133,7 @@ func (p *Partition) compact() (bool, error) {
 		p.segments[p.segmentOf(old.final)] = next
 		p.holes = max(p.holes, next.final)
 		p.recount(next)
-		p.retired = append(p.retired, retired{old.path, p.persisted})
+		p.retired = append(p.retired, old.path)
 	}
 	p.mu.Unlock()
 	if !there { // retention, or a snapshot, was quicker
@@ -150,18 +151,29 @@ func (p *Partition) wasteful() (*segment, []span) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, s := range p.segments {
-		if !s.sealed() || s.live == 0 || s.liveBytes*compactBelow > s.size-segmentHead {
+		if !s.sealed() || s.spoiled.Load() || s.live == 0 || s.liveBytes*compactBelow > s.size-segmentHead {
 			continue
 		}
-		spans := make([]span, 0, s.live)
-		for i := range s.len() {
-			if t := s.topicAt(i, p.topics); t != nil && t.retains(s.first+s.position(i)) {
-				spans = append(spans, s.span(i))
-			}
-		}
-		return s, spans
+		return s, p.retained(s)
 	}
 	return nil, nil
+}
+
+// retained lists what of a segment its topics still have. p.mu is held.
+func (p *Partition) retained(s *segment) []span {
+	spans, owners := make([]span, 0, s.live), map[uint32]*topic{}
+	for i := range s.len() {
+		owner := u32(s.owner, i)
+		t, known := owners[owner]
+		if !known {
+			t = s.topicAt(i, p.topics)
+			owners[owner] = t
+		}
+		if t != nil && t.retains(s.first+s.position(i)) {
+			spans = append(spans, s.span(i))
+		}
+	}
+	return spans
 }
 
 // rewrite copies records into a new file, with its index.
@@ -184,6 +196,12 @@ func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) 
 		b = append(b, raw...)
 	}
 	next.size = int64(len(b))
+	defer func() {
+		if err != nil {
+			_ = os.Remove(path)
+			_ = os.Remove(indexPath(path))
+		}
+	}()
 	if err := writeSynced(path, b); err != nil {
 		return nil, err
 	}
@@ -213,11 +231,9 @@ func (p *Partition) slotOf(name string) uint32 {
 // recount counts what of a segment is retained. p.mu is held.
 func (p *Partition) recount(s *segment) {
 	s.live, s.liveBytes = 0, 0
-	for i := range s.len() {
-		if t := s.topicAt(i, p.topics); t != nil && t.retains(s.first+s.position(i)) {
-			s.live++
-			s.liveBytes += s.span(i).size()
-		}
+	for _, w := range p.retained(s) {
+		s.live++
+		s.liveBytes += w.size()
 	}
 }
 

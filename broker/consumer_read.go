@@ -96,12 +96,13 @@ func (p *Partition) planAt(position uint64) (f found, pl plan, err error) {
 	if !ok {
 		return f, pl, nil
 	}
-	if t := s.topicAt(i, p.topics); t == nil || !t.retains(position) {
+	t := s.topicAt(i, p.topics)
+	if t == nil || !t.retains(position) {
 		return f, pl, nil
 	}
 	r := p.tail.at(position)
 	if r == nil {
-		pl.spans = append(pl.spans, planned{0, s.span(i)})
+		pl.spans = append(pl.spans, planned{0, s.span(i), t.name})
 	}
 	f.records = append(f.records, r)
 	return f, pl, nil

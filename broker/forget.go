@@ -15,7 +15,7 @@ import (
 // tombs are the topics that were forgotten last. They are in no index.
 type tombs struct {
 	byName map[string]*topic
-	order  []string // oldest first; a name may have gone from byName
+	order  []*topic // oldest first; one that has come back is not in byName any more
 }
 
 // noSlot is the slot of a topic that is in no table.
@@ -26,15 +26,19 @@ func newTombs() *tombs { return &tombs{byName: map[string]*topic{}} }
 // bury adds a topic, and returns the one that gives way, if any.
 func (tb *tombs) bury(t *topic) (evicted *topic) {
 	tb.byName[t.name] = t
-	tb.order = append(tb.order, t.name)
-	if len(tb.order) <= maxTombstones {
-		return nil
+	tb.order = append(tb.order, t)
+	for len(tb.byName) > maxTombstones || len(tb.order) > 2*maxTombstones {
+		oldest := tb.order[0]
+		tb.order = tb.order[1:]
+		if tb.byName[oldest.name] == oldest && len(tb.byName) > maxTombstones {
+			delete(tb.byName, oldest.name)
+			return oldest
+		}
+		if tb.byName[oldest.name] == oldest {
+			tb.order = append(tb.order, oldest)
+		}
 	}
-	name := tb.order[0]
-	tb.order = tb.order[1:]
-	evicted = tb.byName[name] // forgotten again since, it goes too early: readers are told that they may have missed something
-	delete(tb.byName, name)
-	return evicted
+	return nil
 }
 
 // tombOf is what a topic is remembered by once it is forgotten, at a position.
@@ -55,22 +59,25 @@ func tombOf(t *topic, at uint64) *topic {
 
 // forget applies the leader's word that topics are of no use any more. p.mu is held.
 func (p *Partition) forget(list []forgettable) {
+	gone := map[string]bool{}
 	for _, f := range list {
 		t := p.topics.find(f.name)
 		if t == nil || t.epoch != f.epoch || t.newest != f.newest {
 			continue // it came back in between
 		}
-		if t.exists() {
+		if t.exists() && t.events() > 0 {
 			p.dropAll(t) // retention may not have come to them here
 		}
 		tomb := tombOf(t, p.position)
-		p.buried = slices.DeleteFunc(p.buried, func(name string) bool { return name == t.name })
+		gone[t.name] = true
 		p.topics.remove(t)
 		p.lostUpTo = max(p.lostUpTo, tomb.lostUpTo())
+		p.recent.floor = max(p.recent.floor, tomb.lostUpTo()) // the ring has topics of the table only
 		if evicted := p.tombs.bury(tomb); evicted != nil {
-			p.forgotten = max(p.forgotten, evicted.lostUpTo())
+			p.forgotten, p.forgottenAt = max(p.forgotten, evicted.lostUpTo()), p.position
 		}
 	}
+	p.buried = slices.DeleteFunc(p.buried, func(name string) bool { return gone[name] })
 }
 
 // raise gives a topic that is made its past back, if it had one. p.mu is held.
@@ -113,12 +120,18 @@ func (p *Partition) useless(now time.Time, limit int) (list []forgettable) {
 			t.idle = 0
 		case t.idle == 0:
 			t.idle = minute
-		case minute-t.idle >= int32(forgetEmpty/time.Minute) && t.exists(),
-			minute-t.idle >= int32(forgetDeleted/time.Minute):
+		case t.exists() && minute-t.idle >= p.emptyLongEnough(t), !t.exists() && minute-t.idle >= int32(forgetDeleted/time.Minute):
 			list = append(list, forgettable{t.name, t.epoch, t.newest})
 		}
 	}
 	return list
+}
+
+// emptyLongEnough is for how many minutes a topic has to be empty before it is
+// forgotten: so long that its newest event is too old at every replica, whatever
+// this one has lost.
+func (p *Partition) emptyLongEnough(t *topic) int32 {
+	return int32(max(forgetEmpty, p.limitsOf(t).age+time.Minute) / time.Minute)
 }
 
 // everKnown visits the topics, and what is remembered of others. p.mu is held.
@@ -140,11 +153,9 @@ func (p *Partition) everKnown() iter.Seq[*topic] {
 // append writes the tombs, oldest first.
 func (tb *tombs) append(b []byte) []byte {
 	b = appendUvarint(b, uint64(len(tb.byName)))
-	written := map[string]bool{}
-	for _, name := range tb.order {
-		if t := tb.byName[name]; t != nil && !written[name] {
-			b = appendPast(protocol.AppendBytes(b, name), t.past)
-			written[name] = true
+	for _, t := range tb.order {
+		if tb.byName[t.name] == t {
+			b = appendPast(protocol.AppendBytes(b, t.name), t.past)
 		}
 	}
 	return b

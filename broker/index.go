@@ -124,6 +124,9 @@ func (x *index) bound(l postings, owner uint32, number int) int {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		n := u32(l.numbers, mid)
+		if int(n) >= x.len() {
+			return 0 // rotten since it was opened; scrubbing, or who reads the record, finds out
+		}
 		if by := u32(x.owner, int(n)); by < owner || by == owner && int(n) < number {
 			lo = mid + 1
 		} else {
@@ -156,7 +159,7 @@ func (x *index) visit(owner uint32, lo int, f func(i int) bool) bool {
 		}
 		for at := x.bound(l, owner, lo); at < len(l.numbers)/4; at++ {
 			n := int(u32(l.numbers, at))
-			if u32(x.owner, n) != owner {
+			if n >= x.len() || u32(x.owner, n) != owner {
 				break
 			}
 			if !f(n) {
@@ -200,6 +203,9 @@ func (x *index) topicAt(i int, topics *topicTable) *topic {
 	owner := u32(x.owner, i)
 	if x.dir == nil {
 		return topics.at(owner)
+	}
+	if int(owner) >= len(x.dir)/dirBytes {
+		return nil // rotten since it was opened
 	}
 	entry := x.dir[int(owner)*dirBytes:]
 	return topics.identified(binary.LittleEndian.Uint64(entry[16:]), topicID(entry[:16]))

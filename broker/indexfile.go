@@ -126,8 +126,13 @@ func parseIndex(b []byte) (*index, sealedInfo, error) {
 
 // writeFile writes a file whole, to be synced by whoever needs it durable.
 func writeFile(path string, b []byte) error {
-	if err := os.WriteFile(path+".tmp", b, 0o600); err != nil {
+	err := os.WriteFile(path+".tmp", b, 0o600)
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		_ = os.Remove(path + ".tmp")
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return os.Rename(path+".tmp", path)
+	return nil
 }

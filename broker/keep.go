@@ -5,10 +5,26 @@ import (
 	"time"
 )
 
-// keep is a broker's housekeeping: retention twice a second, sealing and
-// compacting, and what the leader of a partition has to say in its log now and
-// then. It ends with the broker.
-func (b *Broker) keep() {
+// retain applies retention twice a second, until the broker closes.
+func (b *Broker) retain() {
+	tick := time.NewTicker(trimPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.running.Done():
+			return
+		case <-tick.C:
+		}
+		for _, p := range b.replicas() {
+			p.trimAll(b.now())
+		}
+	}
+}
+
+// tidy seals and compacts, and says in the logs of partitions that are led from
+// here what is to be said now and then, until the broker closes. A partition
+// without a quorum holds it up, but not retention.
+func (b *Broker) tidy() {
 	tick := time.NewTicker(trimPeriod)
 	defer tick.Stop()
 	minutely := b.now()
@@ -24,7 +40,6 @@ func (b *Broker) keep() {
 			minutely = now
 		}
 		for _, p := range b.replicas() {
-			p.trimAll(now)
 			b.complain(p, p.tend())
 			b.tell(p)
 			if due {
@@ -75,6 +90,6 @@ func (b *Broker) complain(p *Partition, err error) {
 	}
 	p.complaint = text
 	for _, d := range p.takeDivergences() {
-		b.judge(p, d)
+		b.judge(p, d.first)
 	}
 }

@@ -32,6 +32,11 @@ func (s *Subscription) want(l *lane, limit int, upTo uint64) want {
 	if len(l.members) == 1 && !s.selectors[l.members[0]].Pattern() {
 		w.single = s.selectors[l.members[0]].String()
 	}
+	for _, i := range s.patterns {
+		if w.pattern == "" && slices.Contains(l.members, i) {
+			w.pattern = s.selectors[i].String()
+		}
+	}
 	w.matches = func(t *topic) bool { return s.laneMatches(l, t.name) }
 	w.previous = func(t *topic) uint64 {
 		if i, ok := s.exact[t.name]; ok {

@@ -22,7 +22,7 @@ const (
 	dedupeMax    = 1_000_000 // ids kept however young
 
 	maxProducers     = 10_000 // remembered per partition
-	recentOfProducer = 8      // events of a producer that are known when they come again
+	recentOfProducer = 64     // events of a producer that are known when they come again
 	maxTombstones    = 10_000 // deleted topics remembered per partition
 	maxOldEpochs     = 64     // deleted epochs remembered per topic
 	ephemeralQueue   = 64     // unstored events waiting for one reader

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,10 @@ type Partition struct {
 	dir      string
 	policies func() *Catalog
 	tailMax  int
+
+	// files is held by who removes, writes or moves files by name, so that housekeeping does not touch what a
+	// snapshot brings. It is taken before mu.
+	files sync.Mutex
 
 	// The apply goroutine's own, so that an entry costs allocations and not its events.
 	room  []proposal // for the next entry's
@@ -37,10 +42,12 @@ type Partition struct {
 	waiting   map[*Subscription]struct{}            // armed readers with patterns
 	awaited   []awaited
 	closed    bool
+	recent    recentlyLost
 	lostUpTo  uint64 // position of the last event of any topic that can't be read any more
 	holes     uint64 // up to this position records may be missing in the index
 	// forgotten is up to where topics had events of which nothing is remembered: a reader from before is
 	// told that it may have missed some.
+	forgottenAt uint64 // where the log ended when that last moved
 	forgotten   uint64
 	tombs       *tombs
 	producers   *producers
@@ -49,9 +56,8 @@ type Partition struct {
 
 	limitSets []*limits // all that topics have now
 	aging     aging
-	retired   []retired // files that compaction replaced, and snapshots may still name
-	persisted int       // snapshots written since the start
-	complaint string    // the last of housekeeping, whose own this is
+	retired   []string // files that compaction replaced, and snapshots may still name
+	complaint string   // the last of housekeeping, whose own this is
 }
 
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
@@ -75,6 +81,9 @@ type stored struct {
 // must not go on.
 func (p *Partition) Apply(index uint64, entry []byte) any {
 	c, err := decodeCommand(entry, p.room)
+	if errors.Is(err, errNewer) {
+		panic(err) // to pass it over would make this replica another than the rest
+	}
 	if err != nil {
 		return fmt.Errorf("partition %d: entry %d: %w", p.id, index, err)
 	}
@@ -87,7 +96,9 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		return nil // replayed: in the snapshot already
 	}
 	p.index = index
-	p.time = max(p.time, c.time)
+	if c.kind != commandRestore {
+		p.time = max(p.time, c.time)
+	}
 	var wake wakeList
 	var result any
 	switch c.kind {
@@ -106,7 +117,7 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 	case commandForget:
 		p.forget(c.useless)
 	case commandRestore:
-		result = p.restored(c.restored, &wake)
+		result = p.restored(c.restored, c.time, &wake)
 	case commandSum:
 		p.agree(c.sum)
 	}
@@ -122,15 +133,19 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 // publish decides on one proposal. p.mu is held.
 func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	t := p.topics.find(q.event.Topic)
+	if q.producer != nil {
+		if answer, done := p.producers.check(q.event.Topic, t, q.producer); done {
+			return answer
+		}
+	}
 	var key idKey
 	if q.named {
 		key = keyOf(q.event.Topic, q.event.Identity())
 		if seen, ok := p.dedupe.find(key); ok && t != nil && t.exists() && seen.epoch == t.epoch {
-			return stored{offset: seen.offset, epoch: seen.epoch, position: seen.position, time: seen.time, duplicate: true}
-		}
-	}
-	if q.producer != nil {
-		if answer, done := p.producers.check(q.event.Topic, t, q.producer); done {
+			answer := stored{offset: seen.offset, epoch: seen.epoch, position: seen.position, time: seen.time, duplicate: true}
+			if q.producer != nil { // another instance sends again what this one's predecessor has stored
+				p.producers.record(t.name, q.producer, answer)
+			}
 			return answer
 		}
 	}
@@ -169,10 +184,11 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 func (p *Partition) place(t *topic, e protocol.Event) protocol.Event {
 	e.Topic = t.name // one copy for all events of the topic
 	e.Offset, e.Epoch, e.Time = t.last+1, t.epoch, p.time
+	before := t.newest
 	p.store(t, &e)
 	t.last++
 	t.idle = 0
-	p.trimTopic(t, 0)
+	p.trimTopic(t, before, 0)
 	p.aging.expect(e.Time + int64(t.kept.age))
 	return e
 }
@@ -220,7 +236,7 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 		}
 		p.buried = p.buried[1:]
 	}
-	p.lostUpTo = p.position
+	p.lose(t, p.position)
 	p.wakeTopic(wake, t)
 	return nil
 }
@@ -255,8 +271,7 @@ func (p *Partition) roll() error {
 // flush writes the newest segment's bytes once they are worth it, and lets the
 // tail forget what is on file. Called by the apply goroutine.
 func (p *Partition) flush() error {
-	if n := len(p.segments); n > 0 {
-		s := p.segments[n-1]
+	if s := p.growing(); s != nil {
 		if len(s.unwritten) >= flushBytes || s.size >= segmentBytes {
 			if err := s.flush(); err != nil {
 				return err
@@ -269,6 +284,16 @@ func (p *Partition) flush() error {
 	p.mu.Lock()
 	p.tail.evict(p.tailMax)
 	p.mu.Unlock()
+	return nil
+}
+
+// growing is the newest segment, nil if there is none.
+func (p *Partition) growing() *segment {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if n := len(p.segments); n > 0 {
+		return p.segments[n-1]
+	}
 	return nil
 }
 

@@ -60,6 +60,7 @@ func (ps *producers) check(topic string, t *topic, p *protocol.Producer) (answer
 				return stored{offset: s.offset, epoch: s.epoch, position: s.position, time: s.time, duplicate: true}, true
 			}
 		}
+		return stored{duplicate: true}, true // stored so long ago that its place is not known any more
 	}
 	if p.Seq != expected {
 		return stored{err: protocol.SequenceMismatch.Errorf("expected sequence number %d of producer %s in epoch %d, got %d", expected, p.ID, p.Epoch, p.Seq).Expecting(expected)}, true

@@ -193,6 +193,9 @@ type cursors struct {
 }
 
 func (c *cursors) behind(topic string, s *stored) string {
+	if s.position == 0 {
+		return "" // a producer's event from long ago
+	}
 	c.mark[0] = protocol.Mark{Fingerprint: protocol.TopicFingerprint(topic), Offset: s.offset}
 	c.lane[0].Position = s.position
 	cursor := protocol.Cursor{Marks: c.mark[:], Lanes: c.lane[:]}

@@ -20,6 +20,7 @@ type want struct {
 	limit    int
 	matches  func(t *topic) bool   // asked once per topic and read
 	single   string                // the only topic, where there is just one
+	pattern  string                // the first pattern, where there are any
 	previous func(t *topic) uint64 // last offset the reader has seen; 0: unknown
 }
 
@@ -54,18 +55,30 @@ func (p *Partition) read(w want) (found, error) {
 			return f, err
 		}
 		ok, err := plan.load(&f)
+		if rotten, is := errors.AsType[*indexError](err); is {
+			if err = p.reindex(rotten.segment); err == nil {
+				continue
+			}
+		}
 		if err != nil || ok {
 			return f, err
 		}
 	}
 }
 
+// indexError says that a segment's index names another topic than its record:
+// the index is rotten, and is made anew.
+type indexError struct{ segment *segment }
+
+func (e *indexError) Error() string { return "the index of " + e.segment.path + " is damaged" }
+
 // plan lists the records; those of the tail are there, the others are spans.
 type plan struct{ spans []planned }
 
 type planned struct {
-	slot int
-	span span
+	slot  int
+	span  span
+	topic string
 }
 
 func (p *Partition) plan(w want) (found, plan, error) {
@@ -101,7 +114,7 @@ func (p *Partition) planLocked(w want) (f found, pl plan) {
 		bytes += at.size()
 		r := p.tail.at(position)
 		if r == nil {
-			pl.spans = append(pl.spans, planned{len(f.records), at})
+			pl.spans = append(pl.spans, planned{len(f.records), at, t.name})
 		}
 		f.records = append(f.records, r)
 		return true
@@ -161,16 +174,15 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 	if w.single != "" {
 		return p.lostOfSingle(w, upTo)
 	}
-	for t := range p.topics.all() {
-		if max(t.lostUpTo(), p.forgotten) > w.after && w.matches(t) {
-			gaps = append(gaps, p.lostOf(t, w, upTo)...)
-		}
+	if p.forgotten > w.after && p.forgotten <= upTo {
+		// Topics that are not even remembered may have lost events: which, and how many, is not known.
+		gaps = append(gaps, lostRange{name: w.pattern, reason: protocol.GapEpochChanged, at: w.after + 1, until: p.forgotten, ended: p.forgottenAt})
 	}
-	for _, t := range p.tombs.byName {
+	p.losers(w.after, func(t *topic) {
 		if t.lostUpTo() > w.after && w.matches(t) {
 			gaps = append(gaps, p.lostOf(t, w, upTo)...)
 		}
-	}
+	})
 	slices.SortFunc(gaps, func(a, b lostRange) int { return cmp.Compare(a.at, b.at) })
 	return gaps
 }
@@ -192,9 +204,9 @@ func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
 			gaps = append(gaps, r)
 		}
 	}
-	if p.forgotten > w.after && len(t.old()) == 0 && (t.epoch > w.after+1 && t.epoch <= upTo || t.epoch == 0 && p.forgotten <= upTo) {
+	if w.single != "" && p.forgotten > w.after && len(t.old()) == 0 && (t.epoch > w.after+1 && t.epoch <= upTo || t.epoch == 0 && p.forgotten <= upTo) {
 		// It may have been there before, and how much of it is not known.
-		gaps = append(gaps, lostRange{name: t.name, epoch: t.epoch, reason: protocol.GapEpochChanged, at: w.after + 1, until: p.forgotten})
+		gaps = append(gaps, lostRange{name: t.name, epoch: t.epoch, reason: protocol.GapEpochChanged, at: w.after + 1, until: p.forgotten, ended: p.forgottenAt})
 	}
 	for _, o := range t.old() {
 		removed := p.holes
@@ -284,6 +296,9 @@ func (pl plan) load(f *found) (bool, error) {
 		}
 		if err != nil {
 			return false, err
+		}
+		if r.Topic != s.topic {
+			return false, &indexError{s.span.segment}
 		}
 		f.records[s.slot] = r
 	}

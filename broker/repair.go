@@ -106,6 +106,7 @@ func (p *Partition) mend(position uint64, raw []byte) error {
 	if err := w.segment.file.Sync(); err != nil {
 		return fmt.Errorf("repair %s: %w", w.segment.path, err)
 	}
+	w.segment.spoiled.Store(false)
 	_, err = w.read()
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -25,6 +26,8 @@ func (p *Partition) Restore(state io.Reader, dir string) error {
 	if err != nil {
 		return err
 	}
+	p.files.Lock()
+	defer p.files.Unlock()
 	if err := p.receive(dir, kept); err != nil {
 		return err
 	}
@@ -45,7 +48,8 @@ func (p *Partition) replace(next *Partition) {
 	}
 	p.topics, p.dedupe, p.segments = next.topics, next.dedupe, next.segments
 	p.position, p.index, p.time, p.buried, p.tail = next.position, next.index, next.time, next.buried, tail{}
-	p.lostUpTo, p.holes, p.forgotten, p.consumers = next.lostUpTo, next.holes, next.forgotten, next.consumers
+	p.lostUpTo, p.holes, p.forgotten, p.forgottenAt, p.consumers = next.lostUpTo, next.holes, next.forgotten, next.forgottenAt, next.consumers
+	p.recent = recentlyLost{floor: next.lostUpTo}
 	p.aging, p.limitSets, p.retired, p.tombs, p.producers = aging{}, nil, nil, next.tombs, next.producers
 	var wake wakeList
 	p.wakeEverybody(&wake)
@@ -142,13 +146,32 @@ func (p *Partition) reconcile(missing []keptSegment) {
 	if len(missing) == 0 {
 		return
 	}
-	upTo := missing[len(missing)-1].final
-	p.holes = max(p.holes, upTo)
+	p.holes = max(p.holes, missing[len(missing)-1].final)
 	for t := range p.topics.all() {
 		if t.exists() && p.count(t, max(t.gone, t.epoch-1), p.position) < t.events() {
-			p.forgetUpTo(t, upTo)
+			p.forgetUpTo(t, p.lostPrefix(t))
 		}
 	}
+}
+
+// lostPrefix is the position up to which a topic has lost events, of which some
+// are missing. What retention removes is the beginning of what a topic has, so
+// the records that are left are its last ones, from the first whose offset fits
+// their number on; those before it had been given up as well.
+func (p *Partition) lostPrefix(t *topic) uint64 {
+	var left []span
+	o, after := t.owned(), max(t.gone, t.epoch-1)
+	for _, s := range p.segments[p.segmentOf(after+1):] {
+		s.each(o, after, func(i int) bool { left = append(left, s.span(i)); return true })
+	}
+	kept := sort.Search(len(left), func(i int) bool {
+		r, err := left[i].read()
+		return err == nil && r.Offset == t.last-uint64(len(left)-1-i)
+	})
+	if kept == len(left) {
+		return t.newest
+	}
+	return left[kept].position - 1
 }
 
 // forgetUpTo gives up what a topic has up to a position, of which some is missing.

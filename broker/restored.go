@@ -18,8 +18,8 @@ type restoredPart struct {
 	events  []protocol.Event
 }
 
-func encodeRestore(part *restoredPart) []byte {
-	dst := appendUvarint([]byte{commandVersion, byte(commandRestore)}, 0)
+func encodeRestore(now int64, part *restoredPart) []byte {
+	dst := appendUvarint([]byte{commandVersion, byte(commandRestore)}, uint64(now))
 	dst = appendUvarint(appendUvarint(dst, part.restore), uint64(len(part.events)))
 	for i := range part.events {
 		dst = protocol.AppendEvent(dst, &part.events[i])
@@ -36,15 +36,15 @@ func readRestoredPart(r *protocol.BinaryReader) restoredPart {
 }
 
 // restored stores the events of a part. p.mu is held.
-func (p *Partition) restored(part restoredPart, wake *wakeList) []stored {
+func (p *Partition) restored(part restoredPart, now int64, wake *wakeList) []stored {
 	results := make([]stored, len(part.events))
 	for i := range part.events {
-		results[i] = p.restoreEvent(part.restore, &part.events[i], wake)
+		results[i] = p.restoreEvent(part.restore, now, &part.events[i], wake)
 	}
 	return results
 }
 
-func (p *Partition) restoreEvent(restore uint64, e *protocol.Event, wake *wakeList) stored {
+func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event, wake *wakeList) stored {
 	t := p.topics.find(e.Topic)
 	if t == nil {
 		t = p.topics.intern(e.Topic)
@@ -53,17 +53,28 @@ func (p *Partition) restoreEvent(restore uint64, e *protocol.Event, wake *wakeLi
 	switch {
 	case !t.exists():
 		p.revive(t)
-		t.history().restore = restore
+		t.history().restore, t.past.source = restore, e.Epoch
 		t.first, t.last = e.Offset, e.Offset-1
 	case t.history().restore != restore:
 		return stored{err: protocol.Conflict.Errorf("topic %s is there already; restore into a cluster without it, or delete it first (pushd topics rm %s)", e.Topic, e.Topic)}
-	case e.Offset <= t.last:
+	case e.Epoch > t.past.source: // it was deleted and made again while the snapshot was saved
+		p.dropAll(t)
+		t.past.epochs = append(t.past.epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: p.position + 1, reason: protocol.GapDeleted})
+		p.lose(t, t.newest)
+		p.revive(t)
+		t.past.source, t.first, t.last = e.Epoch, e.Offset, e.Offset-1
+	case e.Epoch < t.past.source, e.Offset <= t.last:
 		return stored{offset: e.Offset, epoch: t.epoch, position: t.newest, duplicate: true}
-	case e.Offset != t.last+1:
-		return stored{err: protocol.Conflict.Errorf("event %d of %s comes behind %d: the snapshot's parts are out of order", e.Offset, e.Topic, t.last)}
+	case e.Offset > t.last+1: // retention took what was before it while the snapshot was saved
+		p.dropAll(t)
+		t.first, t.last, t.bytes, t.gone = e.Offset, e.Offset-1, 0, t.newest
+		p.lose(t, t.gone)
 	}
-	p.time = max(p.time, e.Time) // times never go back within a partition
+	p.time = max(p.time, min(e.Time, now)) // times never go back within a partition, nor ahead of the leader's
 	p.place(t, *e)
+	if e.ID != "" && now-e.Time < int64(dedupeWindow) {
+		p.dedupe.add(seenID{keyOf(t.name, e.Identity()), e.Offset, t.epoch, p.position, p.time})
+	}
 	p.wakeTopic(wake, t)
 	return stored{offset: e.Offset, epoch: t.epoch, position: p.position, time: p.time}
 }
@@ -126,9 +137,9 @@ func count(result *protocol.RestoreResult, done []stored) error {
 
 // restorePart stores a part at the partition's leader.
 func (b *Broker) restorePart(ctx context.Context, id uint16, part *restoredPart) ([]stored, error) {
-	entry := encodeRestore(part)
+	entry := encodeRestore(b.now().UnixNano(), part)
 	for {
-		done, err := b.restoreHere(ctx, id, entry)
+		done, err := b.restoreHere(ctx, id, entry, len(part.events))
 		if errors.Is(err, ErrNotLeader) {
 			var answer []byte
 			if answer, err = b.callLeader(ctx, id, MethodRestore, append(appendUvarint(nil, uint64(id)), entry...)); err == nil {
@@ -144,7 +155,7 @@ func (b *Broker) restorePart(ctx context.Context, id uint16, part *restoredPart)
 	}
 }
 
-func (b *Broker) restoreHere(ctx context.Context, id uint16, entry []byte) ([]stored, error) {
+func (b *Broker) restoreHere(ctx context.Context, id uint16, entry []byte, events int) ([]stored, error) {
 	log := b.logOf(id)
 	if log == nil || !log.IsLeader() {
 		return nil, ErrNotLeader
@@ -153,7 +164,10 @@ func (b *Broker) restoreHere(ctx context.Context, id uint16, entry []byte) ([]st
 	if err != nil {
 		return nil, err
 	}
-	done, _ := result.([]stored)
+	done, ok := result.([]stored)
+	if !ok || len(done) != events {
+		return nil, protocol.Internal.Errorf("partition %d answered a part of %d events with %v", id, events, result)
+	}
 	return done, nil
 }
 
@@ -162,10 +176,11 @@ func (b *Broker) serveRestore(ctx context.Context, req []byte) ([]byte, error) {
 	r := protocol.NewBinaryReader(req)
 	id := uint16(r.Uvarint())
 	entry := slices.Clone(r.Rest())
-	if c, err := decodeCommand(entry, nil); err != nil || c.kind != commandRestore {
+	c, err := decodeCommand(entry, nil)
+	if err != nil || c.kind != commandRestore {
 		return nil, protocol.BadRequest.Errorf("restore: malformed part")
 	}
-	done, err := b.restoreHere(ctx, id, entry)
+	done, err := b.restoreHere(ctx, id, entry, len(c.restored.events))
 	if err != nil {
 		return nil, err
 	}

@@ -22,17 +22,29 @@ func (a *aging) expect(ns int64) { a.due = min(a.due, ns) }
 
 // trimTopic moves the topic's first offset past what its policy no longer
 // keeps by count and bytes. now is the time, or 0 in Apply, which knows that of
-// the log only. p.mu is held for writing.
-func (p *Partition) trimTopic(t *topic, now int64) {
+// the log only; before as for oldest. p.mu is held for writing.
+func (p *Partition) trimTopic(t *topic, before uint64, now int64) {
 	limits := p.limitsOf(t)
 	for t.exists() && t.first <= t.last && (t.events() > limits.events || (t.bytes > limits.bytes && t.events() > 1)) {
-		w, ok := p.nextSpan(t, max(t.gone, t.epoch-1))
+		w, ok := p.oldest(t, before)
 		if !ok {
 			t.first = t.last + 1
 			return
 		}
 		p.drop(t, w, now)
 	}
+}
+
+// oldest is a topic's oldest retained record. before is the position of its last
+// but one, if that is known: of two events it is that, which need not be searched.
+func (p *Partition) oldest(t *topic, before uint64) (w span, ok bool) {
+	if t.events() == 2 && before != 0 {
+		s, i, found := p.find(before)
+		if found {
+			return s.span(i), true
+		}
+	}
+	return p.nextSpan(t, max(t.gone, t.epoch-1))
 }
 
 // drop gives up the topic's oldest retained event.
@@ -42,7 +54,7 @@ func (p *Partition) drop(t *topic, w span, now int64) {
 	t.gone, t.lost = w.position, max(now, p.time)
 	w.segment.live--
 	w.segment.liveBytes -= w.size()
-	p.lostUpTo = max(p.lostUpTo, w.position)
+	p.lose(t, w.position)
 }
 
 // dropAll counts a topic's retained events off their segments: it is deleted.
@@ -66,6 +78,8 @@ func (p *Partition) trimAll(now time.Time) {
 		for p.trimAge(age, now.UnixNano()) {
 		}
 	}
+	p.files.Lock()
+	defer p.files.Unlock()
 	for _, s := range p.takeDead() {
 		s.close()
 		s.remove()
@@ -83,12 +97,15 @@ func (p *Partition) trimChanged(now int64) {
 	p.aging = aging{due: 0, by: by, begun: true, places: map[int64]uint64{}}
 	for slot := range p.topics.used {
 		if t := p.topics.at(slot); t != nil && t.exists() {
-			p.trimTopic(t, now)
+			p.trimTopic(t, 0, now)
 			p.aging.places[int64(t.kept.age)] = 0
 		}
 		if slot%trimChunk == trimChunk-1 {
 			p.mu.Unlock() // others want the partition, too
 			p.mu.Lock()
+			if !p.aging.begun {
+				return // another state was restored
+			}
 		}
 	}
 }
@@ -113,6 +130,9 @@ func (p *Partition) trimDue(now time.Time) map[int64]struct{} {
 func (p *Partition) trimAge(age, now int64) (more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.aging.begun {
+		return false // another state was restored
+	}
 	place, looked := p.aging.places[age], 0
 	for _, s := range p.segments[p.segmentOf(place+1):] {
 		for i := s.from(place); i < s.len(); i++ {

@@ -96,7 +96,9 @@ func (p *Partition) reindex(s *segment) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.has(s) {
-		s.release() // nobody looks at it while p.mu is held
+		if s.release != nil {
+			s.release() // nobody looks at it while p.mu is held
+		}
 		s.index, s.release = again.index, nil
 	}
 	return nil

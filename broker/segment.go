@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -38,6 +37,7 @@ type segment struct {
 	size  int64  // bytes, unwritten ones included
 	sum   uint32 // CRC-32C of the heads of segment and records, before compaction; 0: not known
 	*index
+	spoiled atomic.Bool // compaction has found a damaged record
 	durable atomic.Bool // full, and synced
 	release func()      // lets go of the index file; nil while the segment grows
 	agreed  bool        // the partition's log has its sum
@@ -149,8 +149,8 @@ func (w span) size() int64 { return w.to - w.from }
 func (w span) raw() ([]byte, *Record, error) {
 	b := make([]byte, w.size())
 	if _, err := w.segment.file.ReadAt(b, w.from); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = ErrDamaged
+		if !errors.Is(err, os.ErrClosed) { // the file ends too early, or the disk can't read it
+			err = errors.Join(err, ErrDamaged)
 		}
 		return nil, nil, fmt.Errorf("read %s at %d: %w", w.segment.path, w.from, err)
 	}

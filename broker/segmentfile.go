@@ -17,7 +17,9 @@ func openSegment(path string, size int64, slotOf func(topic string) uint32) (*se
 		return nil, err
 	}
 	s := &segment{path: path, file: file, size: size}
-	if err = s.openIndex(); err != nil {
+	if info, failed := file.Stat(); failed != nil || info.Size() < size {
+		err = errors.Join(fmt.Errorf("it has less than %d bytes: %w", size, ErrDamaged), failed)
+	} else if err = s.openIndex(); err != nil {
 		err = s.scan(slotOf)
 	}
 	if err == nil {

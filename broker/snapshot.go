@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // SnapshotFile is a file that belongs to a snapshot: unchanging up to Size.
@@ -21,20 +22,20 @@ type PartitionSnapshot struct {
 	state     []byte
 	files     []SnapshotFile
 	segments  []*segment
+	unnamed   []string // files that compaction had replaced before
 	growing   *segment // the one of them that will have more
 }
 
 // Snapshot captures the state. Called by the apply goroutine.
 func (p *Partition) Snapshot() (*PartitionSnapshot, error) {
-	if n := len(p.segments); n > 0 {
-		if err := p.segments[n-1].flush(); err != nil {
+	if g := p.growing(); g != nil {
+		if err := g.flush(); err != nil {
 			return nil, err
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.removeRetired()
-	s := &PartitionSnapshot{partition: p}
+	s := &PartitionSnapshot{partition: p, unnamed: slices.Clone(p.retired)}
 	for _, g := range p.segments {
 		if g.len() == 0 {
 			continue // the next entry makes it again, under the same name
@@ -68,14 +69,13 @@ func (s *PartitionSnapshot) Persist(w io.Writer) error {
 			return err
 		}
 	}
-	if _, err := w.Write(s.state); err != nil {
-		return err
-	}
-	s.partition.mu.Lock()
-	defer s.partition.mu.Unlock()
-	s.partition.persisted++
-	return nil
+	_, err := w.Write(s.state)
+	return err
 }
+
+// Committed says that the snapshot has taken the place of the last: files that
+// only that one named are removed.
+func (s *PartitionSnapshot) Committed() { s.partition.removeRetired(s.unnamed) }
 
 // Release drops the state.
 func (s *PartitionSnapshot) Release() { s.state, s.segments = nil, nil }

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -36,7 +37,7 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 
 // newReader is a reader of selectors, without lanes.
 func newReader(b *Broker, selectors []protocol.Selector) *Subscription {
-	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: make([]uint64, len(selectors))}
+	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: make([]uint64, len(selectors)), turn: rand.IntN(1 << 16)}
 	for i, sel := range selectors {
 		if sel.Pattern() {
 			s.patterns = append(s.patterns, i)

@@ -26,7 +26,7 @@ type keptSegment struct {
 // encodeState writes the state. p.mu is held.
 func (p *Partition) encodeState(segments []*segment) []byte {
 	b := []byte{stateVersion}
-	for _, v := range []uint64{p.position, p.index, uint64(p.time), p.forgotten, p.holes} {
+	for _, v := range []uint64{p.position, p.index, uint64(p.time), p.forgotten, p.forgottenAt, p.holes} {
 		b = appendUvarint(b, v)
 	}
 	b = appendUvarint(b, uint64(p.topics.len()))
@@ -63,7 +63,7 @@ func appendTopic(b []byte, t *topic) []byte {
 }
 
 func appendPast(b []byte, p *past) []byte {
-	b = appendUvarint(appendUvarint(appendUvarint(b, p.deleted), p.restore), uint64(len(p.epochs)))
+	b = appendUvarint(appendUvarint(appendUvarint(appendUvarint(b, p.deleted), p.restore), p.source), uint64(len(p.epochs)))
 	for _, o := range p.epochs {
 		for _, v := range []uint64{o.epoch, o.last, o.newest, o.ended} {
 			b = appendUvarint(b, v)
@@ -81,7 +81,7 @@ func flag(set bool) byte {
 }
 
 func readPast(r *protocol.BinaryReader) *past {
-	p := &past{deleted: r.Uvarint(), restore: r.Uvarint()}
+	p := &past{deleted: r.Uvarint(), restore: r.Uvarint(), source: r.Uvarint()}
 	for range r.Count(maxOldEpochs+1, 6) {
 		p.epochs = append(p.epochs, oldEpoch{r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint(), protocol.GapReason(r.Text(maxNameBytes)), r.Byte() == 1})
 	}
@@ -110,7 +110,7 @@ func (p *Partition) decodeState(b []byte) ([]keptSegment, error) {
 		return nil, fmt.Errorf("partition %d: snapshot of version %d, this pushd reads version %d; start it with the version that wrote it", p.id, v, stateVersion)
 	}
 	p.position, p.index, p.time = r.Uvarint(), r.Uvarint(), int64(r.Uvarint())
-	p.forgotten, p.holes = r.Uvarint(), r.Uvarint()
+	p.forgotten, p.forgottenAt, p.holes = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	for range r.Count(1<<30, 9) {
 		p.readTopic(r)
 	}

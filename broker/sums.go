@@ -55,31 +55,45 @@ func (p *Partition) takeDivergences() []segmentSum {
 	return list
 }
 
-// judge has a replica rebuilt whose segment differs from the leader's, if another
-// has it as the leader does: of three, it is the odd one. Otherwise only an
-// operator can tell which one is right.
-func (b *Broker) judge(p *Partition, leaders segmentSum) {
-	agree := 0
-	for _, node := range b.replicaNodes(p.id) {
-		if sum, err := b.askSum(node, p.id, leaders.first); err == nil && sum == leaders {
-			agree++
-		}
-	}
-	reason := fmt.Sprintf("its segment from position %d differs from the leader's, which has %d bytes with checksum %08x", leaders.first, leaders.size, leaders.sum)
-	if agree < 2 {
-		b.log.Error("replicas differ and there is no majority for either; compare them and move the wrong one away", "partition", p.id, "reason", reason)
+// judge has this replica rebuilt if it is the only one that has a segment as it
+// has it. If another has it so, too, the leader is the odd one, and is told to
+// look at itself.
+func (b *Broker) judge(p *Partition, first uint64) {
+	ours, ok := p.sumOf(first)
+	if !ok {
 		return
 	}
-	b.log.Error("this replica differs from the others; it is rebuilt from them", "partition", p.id, "reason", reason)
-	if b.onDamage != nil {
-		b.onDamage(p.id, reason)
+	others := map[segmentSum]int{}
+	for _, node := range b.replicaNodes(p.id) {
+		if sum, err := b.askSum(node, p.id, first, false); err == nil {
+			others[sum]++
+		}
 	}
+	for sum, n := range others {
+		if sum == ours || n < 2 {
+			continue
+		}
+		reason := fmt.Sprintf("its segment from position %d has %d bytes with checksum %08x, the other replicas' has %d with %08x", first, ours.size, ours.sum, sum.size, sum.sum)
+		b.log.Error("this replica differs from the others; it is rebuilt from them", "partition", p.id, "reason", reason)
+		if b.onDamage != nil {
+			b.onDamage(p.id, reason)
+		}
+		return
+	}
+	leader, known := b.Leader(p.id)
+	if others[ours] > 0 && known && leader != b.self {
+		_, _ = b.askSum(leader, p.id, first, true)
+		return
+	}
+	b.log.Error("replicas differ and no two agree; compare them and move the wrong ones away", "partition", p.id, "position", first)
 }
 
-func (b *Broker) askSum(node string, id uint16, first uint64) (sum segmentSum, err error) {
+// askSum asks another replica for a segment's sum, or to judge itself by it.
+func (b *Broker) askSum(node string, id uint16, first uint64, judge bool) (sum segmentSum, err error) {
 	ctx, cancel := context.WithTimeout(b.running, remoteTimeout)
 	defer cancel()
-	answer, err := b.peers.Call(ctx, node, MethodSum, appendUvarint(appendUvarint(nil, uint64(id)), first))
+	req := append(appendUvarint(appendUvarint(nil, uint64(id)), first), flag(judge))
+	answer, err := b.peers.Call(ctx, node, MethodSum, req)
 	if err != nil {
 		return sum, err
 	}
@@ -91,16 +105,28 @@ func (b *Broker) askSum(node string, id uint16, first uint64) (sum segmentSum, e
 // serveSum tells another replica the sum of a full segment here.
 func (b *Broker) serveSum(req []byte) ([]byte, error) {
 	r := protocol.NewBinaryReader(req)
-	id, first := uint16(r.Uvarint()), r.Uvarint()
+	id, first, judge := uint16(r.Uvarint()), r.Uvarint(), r.Byte() == 1
 	p := b.local(id)
 	if r.Err() != nil || p == nil {
 		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", id)
 	}
+	sum, ok := p.sumOf(first)
+	if !ok {
+		return nil, protocol.NoSuchTopic.Errorf("the segment from position %d is not here as it was", first)
+	}
+	if judge {
+		b.spawn(func() { b.judge(p, first) })
+	}
+	return appendUvarint(appendUvarint(nil, uint64(sum.size)), uint64(sum.sum)), nil
+}
+
+// sumOf is the sum of a full segment that was not compacted.
+func (p *Partition) sumOf(first uint64) (segmentSum, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	i := slices.IndexFunc(p.segments, func(s *segment) bool { return s.first == first })
 	if i < 0 || i == len(p.segments)-1 || p.segments[i].sparse() {
-		return nil, protocol.NoSuchTopic.Errorf("the segment from position %d is not here as it was", first)
+		return segmentSum{}, false
 	}
-	return appendUvarint(appendUvarint(nil, uint64(p.segments[i].size)), uint64(p.segments[i].sum)), nil
+	return segmentSum{first, p.segments[i].size, p.segments[i].sum}, true
 }

@@ -29,6 +29,7 @@ type topic struct {
 type past struct {
 	deleted uint64     // position of its deletion; 0: it exists
 	restore uint64     // the restore that began it, while nobody else has published; 0: none
+	source  uint64     // its epoch in what is restored
 	epochs  []oldEpoch // deleted ones, for readers that had not seen all of them; oldest first
 }
 

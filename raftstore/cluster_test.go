@@ -120,6 +120,7 @@ func (s echoSnapshot) Persist(w io.Writer) error {
 	return err
 }
 func (s echoSnapshot) Attachments() []Attachment { return s.attach }
+func (s echoSnapshot) Committed()                {}
 func (s echoSnapshot) Release()                  {}
 
 // cluster is nodes in this process on loopback TCP.

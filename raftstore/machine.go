@@ -37,6 +37,9 @@ type Snapshot interface {
 	Persist(w io.Writer) error
 	// Attachments returns the files that belong to the state. It is called after Persist.
 	Attachments() []Attachment
+	// Committed is called when the snapshot is in place of the one before: what only that one named may go. It may
+	// be called never, and before Release.
+	Committed()
 	// Release is called once, when the snapshot is no longer needed.
 	Release()
 }

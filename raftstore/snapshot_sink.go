@@ -14,6 +14,7 @@ import (
 // snapshotSink is a snapshot in the making. The machine's own comes through persist, a leader's as a stream through
 // Write; each is checked as it arrives and exists only once Close has made it durable.
 type snapshotSink struct {
+	own      Snapshot // the machine's, nil for one that was received
 	store    *snapshots
 	manifest *manifest
 	state    File
@@ -68,7 +69,7 @@ func (s *snapshotSink) persist(snap Snapshot) error {
 	if len(s.manifest.Attachments) > maxAttachments {
 		return fmt.Errorf("snapshot has %d attachments, at most %d are allowed", len(s.manifest.Attachments), maxAttachments)
 	}
-	s.phase = sinkComplete
+	s.phase, s.own = sinkComplete, snap
 	return nil
 }
 
@@ -214,7 +215,11 @@ func (s *snapshotSink) Close() error {
 			return err
 		}
 	}
-	return s.store.commit(s.manifest)
+	err := s.store.commit(s.manifest)
+	if err == nil && s.own != nil {
+		s.own.Committed()
+	}
+	return err
 }
 
 // Cancel removes what was written.

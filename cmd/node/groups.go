@@ -154,6 +154,8 @@ type metaSnapshot struct{ *broker.MetaSnapshot }
 
 func (metaSnapshot) Attachments() []raftstore.Attachment { return nil }
 
+func (metaSnapshot) Committed() {}
+
 func applyAll(m machine, entries []raftstore.Entry) []any {
 	results := make([]any, len(entries))
 	for i, e := range entries {

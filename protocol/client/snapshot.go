@@ -3,11 +3,11 @@ package client
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,10 +20,14 @@ import (
 var snapshotTopics = []string{"**", "$webhook.**", "$presence.**"}
 
 // SaveSnapshot writes the cluster's retained events and policies to w: at least
-// every event that was acknowledged before the call. Publishing may go on. It
-// returns how many events it wrote.
+// every event that was acknowledged before the call and is retained still.
+// Publishing may go on. It returns how many events it wrote.
 func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) (events uint64, err error) {
 	head, err := c.snapshotHead(ctx)
+	if err != nil {
+		return 0, err
+	}
+	missing, err := c.lastOffsets(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -31,33 +35,63 @@ func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) (events uint64, 
 	if err != nil {
 		return 0, err
 	}
-	after := "earliest"
-	for younger := 0; younger <= head.Partitions; { // pages go round the partitions
+	for after, upToDate := "earliest", false; !upToDate && len(missing) > 0; {
 		page, err := c.snapshotPage(ctx, after)
 		if err != nil {
 			return events, err
 		}
-		younger++
 		for i := range page.Events {
 			e, err := page.Events[i].Event()
 			if err != nil {
 				return events, fmt.Errorf("event %d of %s: %w", page.Events[i].Offset, page.Events[i].Topic, err)
 			}
-			if e.ContentType = page.Events[i].ContentType; e.Time <= head.Taken.UnixNano() {
-				younger = 0
-			}
+			e.ContentType = page.Events[i].ContentType
+			missing.pass(e.Topic, e.Epoch, e.Offset)
 			b = protocol.AppendSnapshotEvent(b, &e)
+		}
+		for _, g := range page.Gaps {
+			missing.pass(g.Topic, g.Epoch, g.To)
 		}
 		events += uint64(len(page.Events))
 		if _, err := w.Write(b); err != nil {
 			return events, err
 		}
-		if b, after = b[:0], page.Cursor; page.UpToDate {
-			break
-		}
+		b, after, upToDate = b[:0], page.Cursor, page.UpToDate
 	}
 	_, err = w.Write(protocol.AppendSnapshotEnd(b, events))
 	return events, err
+}
+
+// lasts are topics' last offsets that have not been read yet. A snapshot ends by
+// them and not by time: clocks differ.
+type lasts map[string]protocol.TopicInfo
+
+// pass notes what was read of a topic, or is gone. Beyond its last event, or in
+// a later epoch, nothing is missing any more.
+func (l lasts) pass(topic string, epoch, offset uint64) {
+	t, ok := l[topic]
+	if ok && (epoch > t.Epoch || epoch == t.Epoch && offset >= t.LastOffset) {
+		delete(l, topic)
+	}
+}
+
+// lastOffsets lists the topics that have events.
+func (c *Client) lastOffsets(ctx context.Context) (lasts, error) {
+	all := lasts{}
+	for after := ""; ; {
+		list, err := c.Topics(ctx, "", after, protocol.MaxPageEvents)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range list.Topics {
+			if t.Events > 0 && !protocol.SystemTopic(t.Topic) {
+				all[t.Topic] = t
+			}
+		}
+		if after = list.Next; after == "" {
+			return all, nil
+		}
+	}
 }
 
 func (c *Client) snapshotHead(ctx context.Context) (*protocol.SnapshotHead, error) {
@@ -140,13 +174,14 @@ func cutShort(err error) error {
 
 // RestoreSnapshot gives a cluster the events and policies of a snapshot, with
 // their offsets, ids and times, each topic as a new epoch. A topic that is there
-// already is refused, and with it the rest. Sending parts again after a failure
-// is safe; a whole restore that failed is begun anew behind deleting its topics.
+// already is refused, and with it the rest. A restore that failed may be begun
+// again: it goes on where it was.
 func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader) (total protocol.RestoreResult, err error) {
-	part := restore{client: c, id: rand.Uint64() | 1}
+	part := restore{client: c}
 	err = ReadSnapshot(r, func(p protocol.SnapshotPart) error {
 		switch {
 		case p.Head != nil:
+			part.id = restoreID(p.Head)
 			return c.restorePolicies(ctx, p.Head.Policies)
 		case p.Event != nil:
 			return part.add(ctx, p.Event)
@@ -163,6 +198,13 @@ func (c *Client) restorePolicies(ctx context.Context, list []protocol.Policy) er
 		}
 	}
 	return nil
+}
+
+// restoreID is the number of all restores of one snapshot, so that one that
+// failed can be begun again.
+func restoreID(h *protocol.SnapshotHead) uint64 {
+	sum := sha256.Sum256([]byte(h.ClusterID + h.Taken.Format(time.RFC3339Nano)))
+	return binary.LittleEndian.Uint64(sum[:]) | 1
 }
 
 // restore is a snapshot on its way.
