@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
@@ -42,6 +43,8 @@ type Presence struct {
 	stop    context.CancelFunc
 	running context.Context
 	wg      sync.WaitGroup
+	asks    atomic.Uint64 // questions to other nodes
+	unheard atomic.Uint64 // those without an answer
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -210,6 +213,34 @@ func (p *Presence) Topics() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Keys(p.roster))
+}
+
+// PresenceStats are figures of this node's.
+type PresenceStats struct {
+	Topics, Members int    // with members by way of this node; members once per topic
+	Followed        int    // topics whose members at all nodes are followed
+	Behind          int    // nodes of which something is missing here
+	Changes         uint64 // of members by way of this node, since it started
+	Asked, Unheard  uint64 // questions to other nodes; those without an answer
+}
+
+// Stats counts.
+func (p *Presence) Stats() PresenceStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := PresenceStats{
+		Topics: len(p.roster), Followed: len(p.audiences), Changes: p.self.tally.have,
+		Asked: p.asks.Load(), Unheard: p.unheard.Load(),
+	}
+	for _, t := range p.roster {
+		s.Members += len(t.members)
+	}
+	for _, r := range p.replicas {
+		if r.reachable() && !r.behind.IsZero() {
+			s.Behind++
+		}
+	}
+	return s
 }
 
 // Settled says whether this node has had time to find the others, and has heard

@@ -163,7 +163,12 @@ func (p *Presence) takePages(r *replica, asked []*audience, pages []membersPage)
 func (p *Presence) call(node string, method uint8, req []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(p.running, askTimeout)
 	defer cancel()
-	return p.calls.Call(ctx, node, method, req)
+	p.asks.Add(1)
+	answer, err := p.calls.Call(ctx, node, method, req)
+	if err != nil {
+		p.unheard.Add(1)
+	}
+	return answer, err
 }
 
 // ServeCall answers another node.

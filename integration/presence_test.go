@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,6 +88,7 @@ func TestPresenceIsTheSameAtEveryNodeOverEveryDeliverySystem(t *testing.T) {
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("everybody was seen everywhere after %v, want within 2 s", took)
 	}
+	nodes[1].waitFor("bob in the metrics", func() bool { return strings.Contains(nodes[1].text("/metrics"), "pushd_presence_members 1\n") })
 	leave()
 	nodes[0].waitWho("room", "ann@n1+n3", "bob@n2", "cid@n3") // a poll's member may come back
 	out, _, code := pushd(t, nil, "presence", "room", "-o", "ndjson", "--server", nodes[1].url(""))
@@ -235,4 +237,15 @@ func (p *process) waitFor(what string, ok func() bool) {
 		}
 		return nil
 	})
+}
+
+// text is the body of an answer, "" if there is none.
+func (p *process) text(path string) string {
+	resp, err := httpClient.Get(p.url(path))
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
 }

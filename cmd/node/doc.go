@@ -22,6 +22,7 @@
 //	release                replicas that are others' now
 //	drain                  SIGTERM
 //	status readers         what is asked of all nodes
+//	metrics                what the parts below the edge tell at /metrics
 //	presence               who is in a topic, where its policy allows it
 //	presencelog presencerecord   the record of it: which node keeps which; one topic's
 //

@@ -202,7 +202,7 @@ func (n *Node) handlePeers() {
 
 func (n *Node) openEdge() {
 	n.edge = edge.New(edge.Options{
-		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Webhooks: n.webhooks,
+		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
 		Health: n, Log: n.log, DrainWindow: n.drainWindow,
 	})
 	n.wg.Go(func() {
