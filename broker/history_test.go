@@ -215,11 +215,14 @@ func TestAnIndexFileWithAnyBitWrongIsMadeAnew(t *testing.T) {
 }
 
 func TestASegmentWithABitWrongAnywhereIsNotOpenedWithoutItsIndex(t *testing.T) {
-	f := newFixture(t, 1)
-	f.fill(10)
-	f.cutSegment()
-	p := f.logs[0].partition
-	s := p.segments[0]
+	p := bare(t) // which nobody seals meanwhile
+	for i := range 10 {
+		p.Apply(uint64(i+1), entryOf("a", time.Now().UnixNano(), i))
+	}
+	s := p.growing()
+	if err := s.flush(); err != nil {
+		t.Fatal(err)
+	}
 	for bit := range 8 * s.size {
 		flip(t, s.path, bit)
 		again, err := openSegment(s.path, s.size, p.topics.slotOf)
