@@ -47,8 +47,9 @@ type LinkOptions struct {
 	ClusterID func() string
 	Listener  net.Listener
 	Resolve   func(nodeID string) (addr string, ok bool)
-	TLS       *tls.Config  // nil: in the clear, with whoever connects
-	Log       *slog.Logger // nil discards
+	TLS       *tls.Config                                              // nil: in the clear, with whoever connects
+	Dial      func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+	Log       *slog.Logger                                             // nil discards
 }
 
 // Link carries all traffic between nodes over one listener.
@@ -71,6 +72,9 @@ type Link struct {
 // NewLink accepts connections at once; those of a kind that nobody listens for
 // wait in its listener.
 func NewLink(o LinkOptions) *Link {
+	if o.Dial == nil {
+		o.Dial = dialTCP
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -138,8 +142,7 @@ func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, er
 	if !ok {
 		return nil, fmt.Errorf("%w: the address of node %s is not known", ErrUnreachable, nodeID)
 	}
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := l.options.Dial(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -168,6 +171,11 @@ func (l *Link) secure(ctx context.Context, conn net.Conn, side func(net.Conn, *t
 		return nil, fmt.Errorf("the nodes do not have the same cluster key: %w", err)
 	}
 	return secured, nil
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // watchHost lets the kernel find a dead host in seconds.

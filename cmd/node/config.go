@@ -44,6 +44,8 @@ type Config struct {
 	WebhookAllowHTTP    bool // webhooks may go to http:// URLs
 	WebhookNoVerify     bool // webhooks need no handshake before the first event
 
+	network *network // nil: the operating system's
+
 	Version string       // shown to other nodes and in answers
 	Log     *slog.Logger // nil discards
 }

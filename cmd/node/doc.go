@@ -20,7 +20,8 @@
 //	leadmeta propose       what the catalog's leader does; how others have it do something
 //	absence leave change   who is gone, how a node goes, what operators ask for
 //	release                replicas that are others' now
-//	drain                  SIGTERM
+//	drain silence          SIGTERM; leaders that hang
+//	network                the operating system's, or one of a simulation
 //	status readers         what is asked of all nodes
 //	metrics                what the parts below the edge tell at /metrics
 //	presence               who is in a topic, where its policy allows it

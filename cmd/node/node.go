@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/pushd/pushd/broker"
@@ -79,10 +78,10 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 
 // open starts the parts from the bottom up.
 func (n *Node) open(ctx, run context.Context) (err error) {
-	if n.clients, err = listen(n.cfg.ClientAddr, "client-addr"); err != nil {
+	if n.clients, err = n.cfg.listen(n.cfg.ClientAddr, "client-addr"); err != nil {
 		return err
 	}
-	if n.peerListener, err = listen(n.cfg.PeerAddr, "peer-addr"); err != nil {
+	if n.peerListener, err = n.cfg.listen(n.cfg.PeerAddr, "peer-addr"); err != nil {
 		return err
 	}
 	if err := n.openCluster(ctx); err != nil {
@@ -121,13 +120,13 @@ func (n *Node) openCluster(ctx context.Context) (err error) {
 		ID: n.home.NodeID, Name: n.cfg.NodeName, ClusterID: n.home.ClusterID,
 		Role: n.cfg.Role, Zone: n.cfg.Zone, Version: n.cfg.Version, Started: time.Now(),
 		ClientAddr: n.clients.Addr().String(), PeerAddr: n.peerListener.Addr().String(), GossipAddr: n.cfg.GossipAddr,
-		Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Keys: keys, Log: n.log,
+		Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Keys: keys, Transport: n.cfg.transport(), Log: n.log,
 	})
 	if err != nil {
 		return err
 	}
 	n.link = cluster.NewLink(cluster.LinkOptions{
-		Self: n.home.NodeID, ClusterID: n.gossip.ClusterID, Listener: n.peerListener, TLS: secure, Log: n.log,
+		Self: n.home.NodeID, ClusterID: n.gossip.ClusterID, Listener: n.peerListener, TLS: secure, Dial: n.cfg.dialer(), Log: n.log,
 		Resolve: func(id string) (string, bool) {
 			peer, ok := n.gossip.Node(id)
 			return peer.PeerAddr, ok
@@ -327,15 +326,4 @@ func (n *Node) close() {
 	}
 	n.wg.Wait()
 	n.home.close()
-}
-
-func listen(addr, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use by another process; stop that one, or choose another with --%s or --port-offset", addr, flag)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", flag, err)
-	}
-	return l, nil
 }
