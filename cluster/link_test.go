@@ -210,6 +210,29 @@ func TestAFrozenNodeIsGivenUp(t *testing.T) {
 	})
 }
 
+// TestAFrozenNodeIsGivenUpByShortCallsToo has callers that wait for less than
+// the link does.
+func TestAFrozenNodeIsGivenUpByShortCallsToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own, frozen := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, frozen) }() // its kernel lives
+		a := &Link{callers: map[string]*caller{}}
+		a.startCaller("b", own)
+		c := a.callers["b"]
+		for start := time.Now(); !c.isBroken(); time.Sleep(20 * time.Millisecond) {
+			if time.Since(start) > silenceLimit+2*pingPeriod {
+				t.Fatalf("not given up within %v", silenceLimit+2*pingPeriod)
+			}
+			if id, _, err := c.begin(); err == nil {
+				_ = c.writer.add(id, 1, nil)
+				time.Sleep(200 * time.Millisecond)
+				c.end(id)
+			}
+		}
+		a.wg.Wait()
+	})
+}
+
 func TestAWrongHelloIsRefusedInWords(t *testing.T) {
 	p := newPair(t)
 	for _, c := range []struct {

@@ -33,10 +33,12 @@ type caller struct {
 	writer *writer
 	done   chan struct{} // closed once the connection is given up
 
-	mu     sync.Mutex // guards what follows
-	next   uint64
-	calls  map[uint64]chan answer
-	heard  time.Time // when the other side last showed life
+	mu    sync.Mutex // guards what follows
+	next  uint64
+	calls map[uint64]chan answer
+	// asked is since when an answer is owed and the other side shows no life; zero if nothing is owed. That a caller
+	// gave up does not end it: many short calls in vain are as much silence as one long one.
+	asked  time.Time
 	broken bool
 }
 
@@ -142,8 +144,8 @@ func (c *caller) begin() (uint64, chan answer, error) {
 	if len(c.calls) >= maxInFlight {
 		return 0, nil, errQueueFull
 	}
-	if len(c.calls) == 0 {
-		c.heard = time.Now() // silence counts only while an answer is owed
+	if c.asked.IsZero() {
+		c.asked = time.Now()
 	}
 	c.next++
 	ch := make(chan answer, 1)
@@ -188,6 +190,9 @@ func (c *caller) claim(id uint64) chan answer {
 	defer c.mu.Unlock()
 	ch := c.calls[id]
 	delete(c.calls, id)
+	if len(c.calls) == 0 {
+		c.asked = time.Time{}
+	}
 	return ch
 }
 
@@ -196,7 +201,10 @@ func (c *caller) claim(id uint64) chan answer {
 func (c *caller) lives() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard = time.Now()
+	c.asked = time.Time{}
+	if len(c.calls) > 0 {
+		c.asked = time.Now()
+	}
 }
 
 // hearing reads a caller's connection and notes what arrives.
@@ -242,7 +250,7 @@ func (c *caller) watch() {
 		case <-tick.C:
 		}
 		c.mu.Lock()
-		owed, silent := len(c.calls) > 0, time.Since(c.heard)
+		owed, silent := !c.asked.IsZero(), time.Since(c.asked)
 		c.mu.Unlock()
 		if owed && silent > silenceLimit {
 			_ = c.conn.Close()

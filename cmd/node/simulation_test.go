@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -217,11 +218,26 @@ func (s *sim) wantVoters() {
 	}
 }
 
+// state tells what the nodes think.
+func (s *sim) state() string {
+	var b strings.Builder
+	for i, n := range s.nodes {
+		fmt.Fprintf(&b, "node %d %s: ready: %v\n", i+1, n.home.NodeID, n.ready())
+		for _, peer := range n.gossip.Nodes() {
+			fmt.Fprintf(&b, "  sees %s %s\n", peer.Name, peer.State)
+		}
+		for _, g := range n.report().Groups {
+			fmt.Fprintf(&b, "  %+v\n", g)
+		}
+	}
+	return b.String()
+}
+
 func (s *sim) within(limit time.Duration, what string, ok func() bool) {
 	s.Helper()
 	for start := time.Now(); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Since(start) > limit {
-			s.Fatalf("not within %v: %s", limit, what)
+			s.Fatalf("not within %v: %s\n%s", limit, what, s.state())
 		}
 	}
 }
