@@ -23,7 +23,7 @@ const (
 	silentFor       = 300 * time.Millisecond // a leader that says nothing for so long is called
 	heardLately     = 200 * time.Millisecond // a leader that another node has heard so lately lives
 	callFor         = 150 * time.Millisecond // and replaced if it does not answer within this
-	silenceRest     = time.Second            // between two such attempts on one node
+	silenceRest     = time.Second            // between taking over from one node twice
 	strayFor        = 3 * time.Second        // a replica that the catalog gives to others is kept so long
 	releaseFor      = 5 * time.Second        // a node that was told to drop a replica does not get it again
 	defaultDrain    = 25 * time.Second       // less than the 30 s after which orchestrators kill

@@ -26,7 +26,7 @@ type silence struct {
 func (n *Node) watchSilence(ctx context.Context) {
 	tick := time.NewTicker(silenceLook)
 	defer tick.Stop()
-	tried := map[string]time.Time{}
+	next := map[string]time.Time{} // when a node may be called again
 	for {
 		select {
 		case <-ctx.Done():
@@ -35,11 +35,13 @@ func (n *Node) watchSilence(ctx context.Context) {
 		}
 		for _, peer := range n.gossip.Nodes() {
 			silent, known := n.store.Silence(peer.ID)
-			if !known || silent < silentFor || time.Since(tried[peer.ID]) < silenceRest || !n.store.Leads(peer.ID) {
+			if !known || silent < silentFor || time.Now().Before(next[peer.ID]) || !n.store.Leads(peer.ID) {
 				continue
 			}
-			tried[peer.ID] = time.Now()
-			if n.lost(ctx, peer.ID) {
+			lost := n.lost(ctx, peer.ID)
+			next[peer.ID] = time.Now().Add(silenceLook)
+			if lost {
+				next[peer.ID] = time.Now().Add(silenceRest)
 				n.log.Warn("leader says nothing and does not answer; others take over", "node", peer.Name, "silent", silent.Round(time.Millisecond).String())
 				n.store.Succeed(peer.ID)
 			}

@@ -79,12 +79,7 @@ func play(t *testing.T, seed uint64, dir string) {
 		T: t, chance: rand.New(rand.NewPCG(seed, 1)), net: memnet.New(), dir: dir, nodes: make([]*Node, simNodes),
 		acked: map[string]int{}, places: map[int]string{}, stop: make(chan struct{}), ended: make(chan struct{}),
 	}
-	defer func() {
-		for i := range s.nodes {
-			s.crash(i)
-		}
-		time.Sleep(2 * time.Minute) // memberlist's probes outlive its Shutdown
-	}()
+	defer s.end()
 	for i := range s.nodes {
 		s.start(i)
 	}
@@ -102,6 +97,13 @@ func play(t *testing.T, seed uint64, dir string) {
 	close(s.stop)
 	<-s.ended
 	s.wantAll()
+}
+
+func (s *sim) end() {
+	for i := range s.nodes {
+		s.crash(i)
+	}
+	time.Sleep(2 * time.Minute) // memberlist's probes outlive its Shutdown
 }
 
 func (s *sim) host(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pushd/pushd/integration/memnet"
+	"github.com/pushd/pushd/protocol"
+)
+
+// TestALeaderThatIsCutOffIsReplacedWithinASecond cuts the leader of a topic from
+// the other nodes, in fake time: publishing goes on at those, and the one that is
+// cut off acknowledges nothing.
+func TestALeaderThatIsCutOffIsReplacedWithinASecond(t *testing.T) {
+	rounds := number("PUSHD_ROUNDS", 5)
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := &sim{T: t, chance: rand.New(rand.NewPCG(1, 1)), net: memnet.New(), dir: dir, nodes: make([]*Node, simNodes)}
+		defer s.end()
+		for i := range s.nodes {
+			s.start(i)
+		}
+		s.within(time.Minute, "all nodes ready with three voters everywhere", s.whole)
+		var took []time.Duration
+		for round := range rounds {
+			took = append(took, s.cutLeader(fmt.Sprint("cut-", round)))
+			s.net.Heal()
+			s.within(time.Minute, "the cluster whole again", s.whole)
+			time.Sleep(5*time.Second + time.Duration(s.chance.Int64N(int64(time.Second)))) // until no dial of the cut hangs
+		}
+		slices.Sort(took)
+		t.Logf("p50 %v, p90 %v, max %v of %d rounds", took[rounds/2], took[rounds*9/10], took[rounds-1], rounds)
+		if took[rounds-1] > time.Second {
+			t.Errorf("got a round of %v, want all within a second", took[rounds-1])
+		}
+	})
+}
+
+func (s *sim) cutLeader(id string) time.Duration {
+	s.Helper()
+	leader := -1
+	s.within(time.Minute, "a leader", func() bool {
+		leader = slices.IndexFunc(s.nodes, func(n *Node) bool { r, ok := n.groups.get(0); return ok && r.IsLeader() })
+		return leader >= 0
+	})
+	topic := s.topicOf(0)
+	others := []string{s.host((leader + 1) % simNodes), s.host((leader + 2) % simNodes)}
+	s.net.Cut([]string{s.host(leader)}, others)
+	began := time.Now()
+	publish := func(n *Node, limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		_, err := n.broker.Publish(ctx, &protocol.Publish{Event: protocol.Event{Topic: topic, ID: id, Data: []byte(id)}})
+		return err
+	}
+	if err := publish(s.nodes[(leader+1)%simNodes], 10*time.Second); err != nil {
+		s.Errorf("publish beside a leader that is cut off: %v", err)
+	}
+	took := time.Since(began)
+	if err := publish(s.nodes[leader], time.Second); err == nil {
+		s.Error("a leader that is cut off acknowledged an event")
+	}
+	return took
+}
+
+// topicOf is a topic of a partition.
+func (s *sim) topicOf(partition uint16) string {
+	for i := 0; ; i++ {
+		name := fmt.Sprint("topic-", i)
+		if uint16(protocol.TopicHash(name)%uint64(len(s.nodes[0].meta.Catalog().Partitions))) == partition {
+			return name
+		}
+	}
+}
