@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/cluster"
@@ -27,7 +28,7 @@ func (n *Node) leadMeta(ctx context.Context) {
 		return
 	}
 	n.finishLeaving(ctx)
-	members, voters := n.metaMembers(n.meta.Catalog(), known, gone)
+	members, voters := n.metaMembers(n.meta.Catalog(), gone)
 	n.converge(ctx, membership{group: n.metaGroup, want: members, voters: voters})
 }
 
@@ -60,13 +61,12 @@ func (n *Node) register(ctx context.Context, known []cluster.Node) {
 // metaMembers are all nodes that live or will be back, since each needs the
 // catalog, and how many of the first are to vote. Those that vote already come
 // first, so that votes do not wander; then votes are spread over zones.
-func (n *Node) metaMembers(catalog *broker.Catalog, known []cluster.Node, gone map[string]bool) (members []string, voters int) {
+func (n *Node) metaMembers(catalog *broker.Catalog, gone map[string]bool) (members []string, voters int) {
 	var voting, full, others []cluster.Node
 	votes, have := votesOf(n.metaGroup)
-	for _, peer := range known {
-		_, registered := catalog.Nodes[peer.ID]
+	for _, peer := range n.registered(catalog) {
 		switch {
-		case !registered || gone[peer.ID] && !peer.State.Alive():
+		case gone[peer.ID] && !peer.State.Alive():
 		case votes[peer.ID] && !gone[peer.ID]:
 			voting = append(voting, peer)
 		case peer.Role == roleEdge || gone[peer.ID] || !peer.State.Alive():
@@ -87,6 +87,20 @@ func (n *Node) metaMembers(catalog *broker.Catalog, known []cluster.Node, gone m
 		members = append(members, peer.ID)
 	}
 	return members, voters
+}
+
+// registered are the nodes of the catalog. One that gossip has not seen since
+// this node's own start is down, for all that is known: not one to be removed.
+func (n *Node) registered(catalog *broker.Catalog) (nodes []cluster.Node) {
+	for id, entry := range catalog.Nodes {
+		peer, seen := n.gossip.Node(id)
+		if !seen {
+			peer = cluster.Node{ID: id, Name: entry.Name, Role: entry.Role, Zone: entry.Zone, State: cluster.StateDead}
+		}
+		nodes = append(nodes, peer)
+	}
+	slices.SortFunc(nodes, func(a, b cluster.Node) int { return strings.Compare(a.ID, b.ID) })
+	return nodes
 }
 
 // metaVotes is how many of so many nodes vote: an even number above two bears no
