@@ -62,6 +62,7 @@ const (
 	probeFor      = time.Second // how long a broken leader is redialled until it is refused or answers
 	probeEvery    = 20 * time.Millisecond
 	dialTimeout   = 2 * time.Second
+	holdFor       = time.Minute // an append waits so long for a node that can't be reached
 	redialAfter   = 50 * time.Millisecond
 	helloTimeout  = 5 * time.Second
 	writeTimeout  = 10 * time.Second

@@ -131,6 +131,9 @@ func (p *port) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raft.App
 		way, timeout = purposeControl, p.mux.silence
 		p.mux.beats.wait(p.ctx)
 	}
+	if way == purposeData {
+		p.awaitPeer(string(id), q.Term)
+	}
 	node, to := p.to(string(id))
 	f, err := p.mux.link(node, way).roundTrip(p.ctx, timeout, func(dst []byte, request uint64) []byte {
 		return p.appendAppend(dst, to, request, string(id), q)

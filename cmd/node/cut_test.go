@@ -52,20 +52,21 @@ func (s *sim) cutLeader(id string) time.Duration {
 	others := []string{s.host((leader + 1) % simNodes), s.host((leader + 2) % simNodes)}
 	s.net.Cut([]string{s.host(leader)}, others)
 	began := time.Now()
-	publish := func(n *Node, limit time.Duration) error {
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		_, err := n.broker.Publish(ctx, &protocol.Publish{Event: protocol.Event{Topic: topic, ID: id, Data: []byte(id)}})
-		return err
-	}
-	if err := publish(s.nodes[(leader+1)%simNodes], 10*time.Second); err != nil {
+	if err := s.publishAt((leader+1)%simNodes, topic, id); err != nil {
 		s.Errorf("publish beside a leader that is cut off: %v", err)
 	}
 	took := time.Since(began)
-	if err := publish(s.nodes[leader], time.Second); err == nil {
+	if err := s.publishAt(leader, topic, id); err == nil {
 		s.Error("a leader that is cut off acknowledged an event")
 	}
 	return took
+}
+
+func (s *sim) publishAt(i int, topic, id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := s.nodes[i].broker.Publish(ctx, &protocol.Publish{Event: protocol.Event{Topic: topic, ID: id, Data: []byte(id)}})
+	return err
 }
 
 // topicOf is a topic of a partition.
