@@ -101,7 +101,11 @@ func healthOf(s *protocol.ClusterStatus) *health {
 			up[n.Name] = true
 			continue
 		}
-		h.Problems = append(h.Problems, fmt.Sprintf("node %s is %s; start it again, or if it will not come back: pushd cluster rm %s", n.Name, n.State, n.Name))
+		why := "is down"
+		if n.State == "left" {
+			why = "has stopped on purpose"
+		}
+		h.Problems = append(h.Problems, fmt.Sprintf("node %s %s; start it again, or if it will not come back: pushd cluster rm %s", n.Name, why, n.Name))
 	}
 	if len(s.Partitions) == 0 {
 		h.Critical = true
