@@ -30,13 +30,16 @@ var faults = []fault{
 // measures until a publish at another node is acknowledged. PUSHD_CHAOS=long
 // makes it 30 rounds each, and holds them to their limits.
 func TestFailover(t *testing.T) {
-	rounds := 2
+	rounds := 1
 	if os.Getenv("PUSHD_CHAOS") == "long" {
 		rounds = 30
 	}
 	nodes := startCluster(t, 3)
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
+			if rounds == 1 && f.name == "stop" {
+				t.Skip("a planned stop waits for those who probe the node; TestAStoppedNodeHandsOverAndStaysAMember has one")
+			}
 			var took []time.Duration
 			for round := range rounds {
 				took = append(took, failOver(t, nodes, f, fmt.Sprintf("failover.%d", round)))

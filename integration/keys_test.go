@@ -8,6 +8,7 @@ import (
 )
 
 func TestNodesWithTheClustersKeyAreAClusterAndOthersStayOutside(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "cluster.key")
 	if _, errs, code := pushd(t, nil, "keygen", file); code != 0 {
 		t.Fatalf("pushd keygen: got exit code %d: %s", code, errs)

@@ -60,6 +60,7 @@ func (p *process) waitState(node, state string) {
 }
 
 func TestANodeThatStaysAwayIsReplacedAndKeepsItsDataForItsReturn(t *testing.T) {
+	t.Parallel()
 	grace := []string{"--replace-after", "2s"}
 	nodes := []*process{startNode(t, "n1", grace...)}
 	for i := 2; i <= 4; i++ {
@@ -92,6 +93,7 @@ func TestANodeThatStaysAwayIsReplacedAndKeepsItsDataForItsReturn(t *testing.T) {
 }
 
 func TestANodeThatLeavesGivesItsReplicasAwayAndFreesItsName(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	nodes[0].publish("leave.it", "x")
 	// The founder goes: it leads the catalog, and holds a replica of everything.
@@ -118,6 +120,7 @@ func TestANodeThatLeavesGivesItsReplicasAwayAndFreesItsName(t *testing.T) {
 }
 
 func TestADeadNodeIsRemovedAndToldWhenItComesBack(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 4)
 	victim := nodes[1]
 	if _, errs, code := pushd(t, nil, "cluster", "force-leave", "n2", "--server", nodes[0].url("")); code != 1 || !strings.Contains(errs, "n2 is up") {
@@ -138,6 +141,7 @@ func TestADeadNodeIsRemovedAndToldWhenItComesBack(t *testing.T) {
 }
 
 func TestAnOperatorMovesReplicasAndLeaders(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 4)
 	server := nodes[3].url("")
 	if _, errs, code := pushd(t, nil, "partitions", "rebalance", "--server", server); code != 0 {
@@ -175,6 +179,7 @@ func TestAnOperatorMovesReplicasAndLeaders(t *testing.T) {
 }
 
 func TestATopicsReadersAreThoseOfAllNodes(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	nodes[0].publish("read.me", "x")
 	for _, p := range nodes {

@@ -205,6 +205,7 @@ func (y *tally) want(t *testing.T, published map[string]int) {
 }
 
 func TestADrainingNodeIsUnreadyBeforeItTurnsClientsAway(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	p := nodes[1]
 	for range 3 {
