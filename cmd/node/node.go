@@ -153,13 +153,15 @@ func (n *Node) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	n.handlePeers()
 	var bootstrap []string
 	if n.home.Founder && !n.home.Founded {
 		bootstrap = []string{n.home.NodeID}
 	}
-	n.metaGroup, err = n.store.OpenGroup(metaGroup, metaMachine{n.meta}, bootstrap)
-	return err
+	if n.metaGroup, err = n.store.OpenGroup(metaGroup, metaMachine{n.meta}, bootstrap); err != nil {
+		return err
+	}
+	n.handlePeers() // which asks for the groups: until here others are told that nothing was done
+	return nil
 }
 
 // handlePeers answers what other nodes ask on the peer link.
