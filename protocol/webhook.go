@@ -82,6 +82,7 @@ type Webhook struct {
 	Created     time.Time         `json:"created"`
 	Lag         WebhookLag        `json:"lag"`
 	LastError   string            `json:"last_error"`
+	Stats       WebhookStats      `json:"stats"`
 	PublicKey   string            `json:"public_key,omitempty"` // verifies Ed25519 signatures, where the secret is such a key
 	Secret      string            `json:"secret,omitempty"`     // in the answers to POST and rotate-secret only
 }
@@ -90,6 +91,22 @@ type Webhook struct {
 type WebhookLag struct {
 	Events   uint64 `json:"events"`    // of its topics, whatever their type
 	OldestMS int64  `json:"oldest_ms"` // age of the oldest of them
+}
+
+// WebhookStats count requests since the nodes that make them were started.
+type WebhookStats struct {
+	Attempts  uint64 `json:"attempts"`
+	Delivered uint64 `json:"delivered"` // answered 2xx
+	Failed    uint64 `json:"failed"`
+	Dead      uint64 `json:"dead"` // events that became dead letters
+}
+
+// Add adds another node's.
+func (s *WebhookStats) Add(o WebhookStats) {
+	s.Attempts += o.Attempts
+	s.Delivered += o.Delivered
+	s.Failed += o.Failed
+	s.Dead += o.Dead
 }
 
 // WebhookList is GET /v1/webhooks.

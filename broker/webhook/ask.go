@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -19,7 +18,7 @@ type question struct {
 // reply is how one node's dispatcher knows a webhook.
 type reply struct {
 	LastError string                    `json:"last_error,omitempty"`
-	LastGood  time.Time                 `json:"last_good,omitzero"`
+	Stats     protocol.WebhookStats     `json:"stats"`
 	Attempts  []protocol.WebhookAttempt `json:"attempts,omitempty"`
 }
 
@@ -42,7 +41,7 @@ func (d *Dispatcher) answer(q question) (r reply) {
 	if q.Hold != 0 {
 		d.heed(e, q.Hold)
 	}
-	r.LastError, r.LastGood = e.lastError, e.lastGood
+	r.LastError, r.Stats = e.lastError, e.stats
 	if q.Attempts > 0 {
 		r.Attempts = e.log.newest(q.Attempts)
 	}
@@ -88,7 +87,7 @@ func (d *Dispatcher) askAll(ctx context.Context, q question) []reply {
 // Attempts lists a webhook's newest attempts, as far as the nodes that made
 // them remember.
 func (d *Dispatcher) Attempts(ctx context.Context, id string, limit int) (protocol.WebhookAttempts, error) {
-	if _, err := d.find(id); err != nil {
+	if _, err := d.find(ctx, id); err != nil {
 		return protocol.WebhookAttempts{}, err
 	}
 	all := []protocol.WebhookAttempt{}

@@ -72,11 +72,7 @@ type Dispatcher struct {
 	troubled  int // of those, to endpoints whose last answer was a failure
 	logged    int
 	verifying map[string]*verification
-	counters  counters
 }
-
-// counters count since the start.
-type counters struct{ attempts, delivered, failures, dead, saves uint64 }
 
 // New makes a dispatcher and starts it.
 func New(o Options) *Dispatcher {

@@ -43,6 +43,7 @@ type endpoint struct {
 	parked   bool // among those that wait for its host
 	log      attemptLog
 
+	stats     protocol.WebhookStats // since this node began to send to it
 	lastError string
 	lastGood  time.Time
 }

@@ -34,8 +34,6 @@ func (d *Dispatcher) finish(j job, record *broker.Record, r result) {
 	case unread:
 		d.log.Error("an event for a webhook could not be read", "webhook", e.hook.ID, "partition", j.lane.lead.partition, "position", it.position, "err", r.reason)
 		j.lane.retry(it, d.now().Add(readRetry).UnixMilli())
-	case canceled:
-		j.lane.retry(it, 0)
 	default:
 		if buried {
 			d.settle(j)
@@ -51,15 +49,15 @@ func (d *Dispatcher) finish(j job, record *broker.Record, r result) {
 // up, "" if it is not. d.mu is held.
 func (d *Dispatcher) note(j job, record *broker.Record, r *result) (given string) {
 	e, it := j.endpoint, j.item
-	d.counters.attempts++
+	e.stats.Attempts++
 	it.status = r.status
 	if r.verdict == delivered {
-		d.counters.delivered++
+		e.stats.Delivered++
 		if e.worked(r.at) {
-			d.tell(e, stateRecovered, nil)
+			d.tell(e, stateRecovered, r.at, nil)
 		}
 	} else {
-		d.counters.failures++
+		e.stats.Failed++
 		given = d.noteFailure(j, r)
 	}
 	a := logged{
@@ -90,7 +88,7 @@ func (d *Dispatcher) noteFailure(j job, r *result) (given string) {
 	it.next = r.at.Add(r.took + jitter(delay(max(it.attempts, 1)))).UnixMilli()
 	if e.failing != 0 && !e.told && since(e.failing, r.at) >= failingEvent {
 		e.told = true
-		d.tell(e, stateFailing, map[string]any{"since": time.UnixMilli(e.failing).UTC(), "error": r.reason})
+		d.tell(e, stateFailing, r.at, map[string]any{"since": time.UnixMilli(e.failing).UTC(), "error": r.reason})
 	}
 	switch {
 	case r.verdict == gone:

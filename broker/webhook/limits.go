@@ -70,10 +70,13 @@ const (
 	pollPeriod   = 50 * time.Millisecond  // looks at who leads what, and at the catalog
 	timerPeriod  = 100 * time.Millisecond // looks at what is due again
 	drainTimeout = 5 * time.Second        // a planned hand-over waits for requests
-	keyTimeout   = 5 * time.Second        // a node waits for the key of secrets
-	askTimeout   = 2 * time.Second        // of other nodes
-	sweepPeriod  = 10 * time.Minute       // looks for consumers that are nobody's
-	orphanAge    = time.Hour              // that consumers are surely no part of a registration under way
+	idPrefix     = "wh_"
+	findTimeout  = 250 * time.Millisecond // a registration made elsewhere is waited for
+	findPeriod   = 10 * time.Millisecond
+	keyTimeout   = 5 * time.Second  // a node waits for the key of secrets
+	askTimeout   = 2 * time.Second  // of other nodes
+	sweepPeriod  = 10 * time.Minute // looks for consumers that are nobody's
+	orphanAge    = time.Hour        // that consumers are surely no part of a registration under way
 	maxPage      = 1000
 	replaySuffix = "/replay"
 	replayTurns  = 4 // one of so many requests is a replay's while there are others

@@ -67,7 +67,7 @@ func (d *Dispatcher) put(ctx context.Context, c broker.MetaCommand) error {
 func newID() string {
 	var b [10]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return "wh_" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	return idPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
 // key waits a little for the key, which a node that has just started may still
@@ -117,12 +117,19 @@ func (d *Dispatcher) everywhere(ctx context.Context, q broker.ConsumerQuery) ([]
 	return list, nil
 }
 
-// find is the registration as this node knows it.
-func (d *Dispatcher) find(id string) (*broker.Webhook, error) {
-	if w := d.node.Catalog().Webhook(id); w != nil {
-		return w, nil
+// find is the registration as this node knows it. It waits a little for one
+// that was just made at another node.
+func (d *Dispatcher) find(ctx context.Context, id string) (*broker.Webhook, error) {
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
+	for {
+		if w := d.node.Catalog().Webhook(id); w != nil {
+			return w, nil
+		}
+		if !strings.HasPrefix(id, idPrefix) || !pause(ctx, findPeriod) {
+			return nil, protocol.NoSuchWebhook.Errorf("there is no webhook %q; GET /v1/webhooks lists them", shorten(id, 64))
+		}
 	}
-	return nil, protocol.NoSuchWebhook.Errorf("there is no webhook %q; GET /v1/webhooks lists them", shorten(id, 64))
 }
 
 // describe is a registration as its owner sees it, without what changes by the
@@ -151,7 +158,7 @@ func describe(w *broker.Webhook) protocol.Webhook {
 
 // Get describes a webhook.
 func (d *Dispatcher) Get(ctx context.Context, id string) (protocol.Webhook, error) {
-	w, err := d.find(id)
+	w, err := d.find(ctx, id)
 	if err != nil {
 		return protocol.Webhook{}, err
 	}
@@ -172,6 +179,7 @@ func (d *Dispatcher) Get(ctx context.Context, id string) (protocol.Webhook, erro
 	}
 	for _, r := range d.askAll(ctx, question{ID: id}) {
 		v.LastError = max(v.LastError, r.LastError) // they begin with their time
+		v.Stats.Add(r.Stats)
 	}
 	if t, err := newTarget(w, d.node.Key()); err == nil && len(t.secrets) > 0 {
 		v.PublicKey = t.secrets[0].public()
@@ -207,7 +215,7 @@ func (d *Dispatcher) List(ctx context.Context, after string, limit int) (protoco
 // others change at the same time.
 func (d *Dispatcher) change(ctx context.Context, id string, edit func(w *broker.Webhook) error) error {
 	for range 8 {
-		w, err := d.find(id)
+		w, err := d.find(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -269,7 +277,7 @@ func (d *Dispatcher) Resume(ctx context.Context, id string) (protocol.Webhook, e
 
 // Delete forgets a webhook.
 func (d *Dispatcher) Delete(ctx context.Context, id string) error {
-	if _, err := d.find(id); err != nil {
+	if _, err := d.find(ctx, id); err != nil {
 		return err
 	}
 	if err := d.put(ctx, broker.DeleteWebhook{ID: id}); err != nil {

@@ -155,3 +155,20 @@ func TestTheSpecificationsGoLibraryVerifiesWhatIsSent(t *testing.T) {
 		}
 	}
 }
+
+func TestMakingARequestAllocatesLittle(t *testing.T) {
+	w := &broker.Webhook{ID: "wh_1", Spec: protocol.WebhookSpec{URL: "https://a.example/", Topics: []string{"a"}}}
+	to, err := newTarget(w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.secrets, to.secretUntil = []secret{makeSecret(secret{})}, make([]time.Time, 1)
+	r := &broker.Record{Event: protocol.Event{Topic: "orders.eu", Offset: 7, Epoch: 3, ID: "an-id", Data: make([]byte, 256)}}
+	now := time.Now()
+	if n := testing.AllocsPerRun(100, func() {
+		o := outgoingEvent(formatStandard, 1, r)
+		o.request(t.Context(), http.MethodPost, to, now)
+	}); n > 36 {
+		t.Errorf("got %v allocations, want at most 36", n)
+	}
+}

@@ -30,13 +30,14 @@ const (
 	stateGap       = "gap"
 )
 
-// tell publishes an event about an endpoint. d.mu is held.
-func (d *Dispatcher) tell(e *endpoint, kind string, detail map[string]any) {
-	d.tellOnce(e, kind, "", detail)
+// tell publishes an event about an endpoint: once in an hour, whichever of the
+// nodes that send to it notice. d.mu is held.
+func (d *Dispatcher) tell(e *endpoint, kind string, at time.Time, detail map[string]any) {
+	d.tellOnce(e, kind, fmt.Sprintf("%s/%s/%d", e.hook.ID, kind, at.Unix()/3600), detail)
 }
 
-// tellOnce does it under an id, so that a new leader's word does not come beside
-// the old one's.
+// tellOnce publishes an event under an id, so that a new leader's word does not
+// come beside the old one's.
 func (d *Dispatcher) tellOnce(e *endpoint, kind, id string, detail map[string]any) {
 	if covers(e.selectors, stateTopic) && kind != stateDisabled {
 		return // of its own troubles it would hear without end
@@ -78,7 +79,7 @@ func (d *Dispatcher) bury(j job, record *broker.Record, r *result, why string) b
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.counters.dead++
+	j.endpoint.stats.Dead++
 	d.tellOnce(j.endpoint, stateDead, id+"/"+e.ID, map[string]any{
 		"topic": record.Topic, "offset": record.Offset, "event_id": record.ID, "reason": why, "error": r.reason,
 	})
@@ -146,7 +147,7 @@ func (d *Dispatcher) disable(e *endpoint, reason string) {
 		return
 	}
 	e.stopping = true
-	d.tell(e, stateDisabled, map[string]any{"reason": reason})
+	d.tellOnce(e, stateDisabled, fmt.Sprintf("%s/%s/%d", e.hook.ID, stateDisabled, e.hook.Revision), map[string]any{"reason": reason})
 	id := e.hook.ID
 	d.spawn(func() {
 		for {

@@ -71,7 +71,7 @@ func (d *Dispatcher) verify(t *target, v *verification) {
 	if e := d.endpoints[id]; e != nil && reason != "" {
 		e.lastError = d.now().UTC().Format(time.RFC3339) + " handshake: " + reason
 	} else if e != nil && err == nil {
-		d.tell(e, stateVerified, nil)
+		d.tell(e, stateVerified, d.now(), nil)
 	}
 }
 
@@ -127,7 +127,7 @@ func (d *Dispatcher) challenge(ctx context.Context, t *target) (reason string) {
 // Test sends a signed request that is no event, once, and tells what came of
 // it, whatever state the webhook is in.
 func (d *Dispatcher) Test(ctx context.Context, id string) (protocol.WebhookTest, error) {
-	w, err := d.find(id)
+	w, err := d.find(ctx, id)
 	if err != nil {
 		return protocol.WebhookTest{}, err
 	}
