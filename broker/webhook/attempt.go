@@ -23,6 +23,7 @@ type job struct {
 	to       *target // as the endpoint was when the request began
 	host     *host
 	attempt  int
+	gaps     bool // some topic's next event has to tell of a gap
 }
 
 // exchange sends a request and reads what it needs of the answer. The status
@@ -75,6 +76,9 @@ func (d *Dispatcher) attempt(j job) (*broker.Record, result) {
 	defer cancel()
 	o := outgoingEvent(j.to.hook.Spec.Format, partition, record)
 	o.header["Pushd-Attempt"] = []string{strconv.Itoa(j.attempt)}
+	if j.gaps {
+		d.gapHeader(j.endpoint, record.Topic, o.header)
+	}
 	if j.lane.until != 0 {
 		o.header["Pushd-Replay"] = []string{"1"}
 	}
@@ -83,6 +87,15 @@ func (d *Dispatcher) attempt(j job) (*broker.Record, result) {
 		r.verdict = canceled
 	}
 	return record, r
+}
+
+// gapHeader tells the endpoint which events before this one it will never get.
+func (d *Dispatcher) gapHeader(e *endpoint, topic string, h http.Header) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if g, ok := e.gaps[topic]; ok {
+		h["Pushd-Gap"] = []string{fmt.Sprintf("%d-%d; reason=%s", g.From, g.To, g.Reason)}
+	}
 }
 
 // since is how long ago a time in milliseconds since 1970 was.

@@ -215,7 +215,7 @@ func (d *Dispatcher) start(e *endpoint, now time.Time) (job, bool) {
 	if it.troubled = troubled; troubled {
 		d.troubled++
 	}
-	return job{lane: n, item: it, ctx: n.lead.ctx, endpoint: e, to: e.target, host: e.host, attempt: it.tries}, true
+	return job{lane: n, item: it, ctx: n.lead.ctx, endpoint: e, to: e.target, host: e.host, attempt: it.tries, gaps: len(e.gaps) > 0}, true
 }
 
 // wakeSleepers looks again at endpoints whose time has come.

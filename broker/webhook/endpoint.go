@@ -43,7 +43,8 @@ type endpoint struct {
 	parked   bool // among those that wait for its host
 	log      attemptLog
 
-	stats     protocol.WebhookStats // since this node began to send to it
+	gaps      map[string]protocol.Gap // by topic: what its next event tells the endpoint that it has missed
+	stats     protocol.WebhookStats   // since this node began to send to it
 	lastError string
 	lastGood  time.Time
 }

@@ -53,6 +53,7 @@ func (d *Dispatcher) note(j job, record *broker.Record, r *result) (given string
 	it.status = r.status
 	if r.verdict == delivered {
 		e.stats.Delivered++
+		delete(e.gaps, record.Topic)
 		if e.worked(r.at) {
 			d.tell(e, stateRecovered, r.at, nil)
 		}

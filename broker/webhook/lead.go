@@ -19,7 +19,6 @@ type lead struct {
 	term      uint64
 	ctx       context.Context // ends with the leadership; requests hang on it
 	cancel    context.CancelFunc
-	done      chan struct{} // closed once its goroutines have ended
 
 	lanes    map[string]*lane // by consumer
 	matcher  *matcher
@@ -40,7 +39,7 @@ type lead struct {
 
 func (d *Dispatcher) newLead(partition uint16, term uint64) *lead {
 	l := &lead{
-		d: d, partition: partition, term: term, done: make(chan struct{}), lanes: map[string]*lane{}, matcher: newMatcher(),
+		d: d, partition: partition, term: term, lanes: map[string]*lane{}, matcher: newMatcher(),
 		kick: make(chan struct{}, 1), soon: make(chan struct{}, 1), saver: make(chan struct{}, 1),
 	}
 	l.ctx, l.cancel = context.WithCancel(d.running)
@@ -52,7 +51,6 @@ func (l *lead) open() bool { return l.loaded && !l.draining && l.ctx.Err() == ni
 
 // run takes over what the last leader did, then feeds until the leadership ends.
 func (l *lead) run() {
-	defer close(l.done)
 	for l.d.node.Barrier(l.ctx, l.partition) != nil {
 		if !pause(l.ctx, pollPeriod) {
 			return

@@ -63,6 +63,7 @@ const (
 	maxDescription = 1024
 	maxRate        = 1e6
 
+	maxGaps      = 1024    // topics whose next event tells of a gap
 	maxLogged    = 1000    // attempts remembered of one webhook
 	minLogged    = 16      // the same, where there are many
 	maxAllLogged = 400_000 // in all, about 64 MiB
@@ -77,7 +78,7 @@ const (
 	askTimeout   = 2 * time.Second  // of other nodes
 	sweepPeriod  = 10 * time.Minute // looks for consumers that are nobody's
 	orphanAge    = time.Hour        // that consumers are surely no part of a registration under way
-	maxPage      = 1000
+	listAtOnce   = 16               // webhooks of a list that are asked about at a time
 	replaySuffix = "/replay"
 	replayTurns  = 4 // one of so many requests is a replay's while there are others
 )

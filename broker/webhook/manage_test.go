@@ -112,6 +112,9 @@ func TestWhatRetentionTookFromAPausedWebhookIsTold(t *testing.T) {
 		got := c.world.bodies("a.example")
 		slices.Sort(got)
 		wantStrings(t, "sent", got, numbers(70, 99))
+		if h := c.world.requests("a.example")[0].header.Get("Pushd-Gap"); h != "1-70; reason=expired" {
+			t.Errorf("the first request tells of the gap %q, want 1-70", h)
+		}
 		lost := map[string]bool{}
 		for _, e := range c.read(stateTopic) {
 			var told struct {

@@ -51,6 +51,7 @@ func outgoingEvent(format string, partition uint16, r *broker.Record) outgoing {
 	}
 	switch format {
 	case formatCloudEvents:
+		o.header["Webhook-Request-Origin"] = []string{origin} // HTTP 1.1 Web Hooks for Event Delivery §3.1
 		o.body, o.contentType = protocol.AppendCloudEvent(nil, &r.Event), "application/cloudevents+json; charset=utf-8"
 	case formatEnvelope:
 		o.body, o.contentType = protocol.AppendCursorField(protocol.AppendEnvelope(nil, &r.Event), ""), "application/json"

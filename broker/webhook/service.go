@@ -181,8 +181,11 @@ func (d *Dispatcher) Get(ctx context.Context, id string) (protocol.Webhook, erro
 		v.LastError = max(v.LastError, r.LastError) // they begin with their time
 		v.Stats.Add(r.Stats)
 	}
-	if t, err := newTarget(w, d.node.Key()); err == nil && len(t.secrets) > 0 {
+	t, err := newTarget(w, d.node.Key())
+	if err == nil && len(t.secrets) > 0 {
 		v.PublicKey = t.secrets[0].public()
+	} else if v.State == protocol.WebhookActive {
+		v.StateReason = "this node can't open the secret (is webhook.key of its data directory the cluster's?); it sends nothing, other nodes may"
 	}
 	return v, nil
 }
@@ -194,16 +197,27 @@ func (d *Dispatcher) List(ctx context.Context, after string, limit int) (protoco
 	if found {
 		i++
 	}
+	page := all[i:min(i+limit, len(all))]
+	views := make([]protocol.Webhook, len(page))
+	failed := make([]error, len(page))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, listAtOnce)
+	for n, w := range page {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			views[n], failed[n] = d.Get(ctx, w.ID)
+		})
+	}
+	wg.Wait()
 	list := protocol.WebhookList{Webhooks: []protocol.Webhook{}}
-	for _, w := range all[i:min(i+limit, len(all))] {
-		v, err := d.Get(ctx, w.ID)
-		if protocol.CodeOf(err) == protocol.NoSuchWebhook {
-			continue // deleted meanwhile
-		}
-		if err != nil {
+	for n, err := range failed {
+		switch {
+		case err == nil:
+			list.Webhooks = append(list.Webhooks, views[n])
+		case protocol.CodeOf(err) != protocol.NoSuchWebhook: // deleted meanwhile
 			return list, err
 		}
-		list.Webhooks = append(list.Webhooks, v)
 	}
 	if i+limit < len(all) {
 		list.Next = all[i+limit-1].ID

@@ -121,6 +121,12 @@ func printable(r rune) rune {
 func (d *Dispatcher) missed(n *lane, gaps []protocol.Gap) {
 	for _, g := range gaps {
 		n.touch()
+		if n.endpoint.gaps == nil {
+			n.endpoint.gaps = map[string]protocol.Gap{}
+		}
+		if len(n.endpoint.gaps) < maxGaps {
+			n.endpoint.gaps[g.Topic] = g
+		}
 		d.tellOnce(n.endpoint, stateGap, fmt.Sprintf("%s/%s/%d/%d-%d", n.id, g.Topic, g.Epoch, g.From, g.To), map[string]any{"gap": g})
 		n.endpoint.lastError = d.now().UTC().Format(time.RFC3339) + fmt.Sprintf(" events %d to %d of %s were gone (%s) before they could be delivered", g.From, g.To, g.Topic, g.Reason)
 	}

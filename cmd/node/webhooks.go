@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -52,12 +53,23 @@ func (n *Node) openWebhooks(run context.Context) error {
 func (n *Node) ownAddress(at netip.AddrPort) bool {
 	for _, peer := range n.gossip.Nodes() {
 		for _, addr := range []string{peer.ClientAddr, peer.PeerAddr, peer.GossipAddr} {
-			if own, err := netip.ParseAddrPort(addr); err == nil && own == at {
+			if own, err := netip.ParseAddrPort(addr); err == nil && own.Port() == at.Port() && (own.Addr() == at.Addr() || own.Addr().IsUnspecified() && ofThisHost(at.Addr())) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// ofThisHost says whether an address is one of this host's interfaces.
+func ofThisHost(addr netip.Addr) bool {
+	list, _ := net.InterfaceAddrs() // none that can't be listed
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap() == addr {
+			return true
+		}
+	}
+	return addr.IsLoopback() || addr.IsUnspecified()
 }
 
 func (w *webhooks) Catalog() *broker.Catalog { return w.n.meta.Catalog() }
