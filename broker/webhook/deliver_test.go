@@ -91,6 +91,15 @@ func TestAFailedEventIsSentAgainAfter2And6And18Seconds(t *testing.T) {
 				t.Errorf("attempt %d: id %s and number %s, want %s", i+2, got[i+1].id, got[i+1].header.Get("Pushd-Attempt"), got[0].id)
 			}
 		}
+		text := string(c.AppendMetrics(nil))
+		for _, want := range []string{"pushd_webhook_attempts_total 4\n", "pushd_webhook_failures_total 3\n", "pushd_webhook_attempt_seconds_count 4\n"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("metrics lack %q:\n%s", want, text)
+			}
+		}
+		if got := c.get(w.ID).Stats; got != (protocol.WebhookStats{Attempts: 4, Delivered: 1, Failed: 3}) {
+			t.Errorf("stats: got %+v", got)
+		}
 		list, err := c.Attempts(context.Background(), w.ID, 10)
 		if err != nil || len(list.Attempts) != 4 || *list.Attempts[0].Status != 204 || list.Attempts[3].NextAttempt == nil || list.Attempts[0].NextAttempt != nil {
 			t.Errorf("attempts: got %+v, %v", list, err)

@@ -72,6 +72,7 @@ type Dispatcher struct {
 	troubled  int // of those, to endpoints whose last answer was a failure
 	logged    int
 	verifying map[string]*verification
+	counters  counters
 }
 
 // New makes a dispatcher and starts it.

@@ -26,7 +26,7 @@
 //	endpoint breaker schedule   how a URL is asked, and when again (pure)
 //	request signature attempt egress   one POST
 //	service spec verify ask tell   registrations, handshake, other nodes, events about them
-//	seal attempts       secrets at rest; the last attempts
+//	seal attempts metrics   secrets at rest; the last attempts; counters
 //
 // # Concurrency
 //

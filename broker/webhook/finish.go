@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
 )
 
 // finish notes what became of an attempt.
@@ -49,18 +50,21 @@ func (d *Dispatcher) finish(j job, record *broker.Record, r result) {
 // up, "" if it is not. d.mu is held.
 func (d *Dispatcher) note(j job, record *broker.Record, r *result) (given string) {
 	e, it := j.endpoint, j.item
-	e.stats.Attempts++
+	count := protocol.WebhookStats{Attempts: 1}
+	d.counters.answered(r.took)
 	it.status = r.status
 	if r.verdict == delivered {
-		e.stats.Delivered++
+		count.Delivered = 1
 		delete(e.gaps, record.Topic)
 		if e.worked(r.at) {
 			d.tell(e, stateRecovered, r.at, nil)
 		}
 	} else {
-		e.stats.Failed++
+		count.Failed = 1
 		given = d.noteFailure(j, r)
 	}
+	e.stats.Add(count)
+	d.counters.stats.Add(count)
 	a := logged{
 		event: record.ID, topic: record.Topic, offset: record.Offset, at: r.at, took: r.took, status: int16(r.status),
 		attempt: int32(j.attempt), reason: r.reason,

@@ -242,6 +242,8 @@ func (l *lead) saved(list []broker.Consumer, lanes []*lane, counts []int, err er
 	}
 	if err != nil {
 		l.changed(0, 0)
+	} else {
+		l.d.counters.saves++
 	}
 	l.d.pump()
 }

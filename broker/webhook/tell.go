@@ -80,6 +80,7 @@ func (d *Dispatcher) bury(j job, record *broker.Record, r *result, why string) b
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	j.endpoint.stats.Dead++
+	d.counters.stats.Dead++
 	d.tellOnce(j.endpoint, stateDead, id+"/"+e.ID, map[string]any{
 		"topic": record.Topic, "offset": record.Offset, "event_id": record.ID, "reason": why, "error": r.reason,
 	})
@@ -119,6 +120,7 @@ func printable(r rune) rune {
 // missed tells of events that retention took before they were delivered. d.mu is
 // held.
 func (d *Dispatcher) missed(n *lane, gaps []protocol.Gap) {
+	d.counters.gaps += uint64(len(gaps))
 	for _, g := range gaps {
 		n.touch()
 		if n.endpoint.gaps == nil {
@@ -137,6 +139,7 @@ func (d *Dispatcher) missed(n *lane, gaps []protocol.Gap) {
 
 // vanished tells of one event that was gone when its turn came. d.mu is held.
 func (d *Dispatcher) vanished(j job) {
+	d.counters.gaps++
 	n := j.lane
 	detail := map[string]any{"partition": n.lead.partition, "position": j.item.position}
 	if j.item.topic != "" {
