@@ -12,7 +12,8 @@ func (n *Node) appendMetrics(b []byte) []byte {
 	b = appendMetric(b, "pushd_presence_nodes_behind", "gauge", "Nodes of whose members something is not known here yet.", float64(s.Behind))
 	b = appendMetric(b, "pushd_presence_changes_total", "counter", "Changes of members by way of this node.", float64(s.Changes))
 	b = appendMetric(b, "pushd_presence_questions_total", "counter", "Questions about members to other nodes.", float64(s.Asked))
-	return appendMetric(b, "pushd_presence_questions_failed_total", "counter", "Questions about members that were not answered.", float64(s.Unheard))
+	b = appendMetric(b, "pushd_presence_questions_failed_total", "counter", "Questions about members that were not answered.", float64(s.Unheard))
+	return n.webhooks.AppendMetrics(b)
 }
 
 func appendMetric(b []byte, name, kind, help string, value float64) []byte {
