@@ -14,6 +14,9 @@ import (
 
 const maxState = 4 << 30
 
+// SegmentPath is where a segment of the snapshot is kept, or would be.
+func (p *Partition) SegmentPath(name string) string { return filepath.Join(p.dir, name) }
+
 // Restore replaces the state. dir is "" when the segments are in place already;
 // otherwise it holds them, and they are moved.
 func (p *Partition) Restore(state io.Reader, dir string) error {

@@ -17,10 +17,10 @@ import (
 //	frame   body bytes u32 | crc u32 (all that follows) | type u8 | 0 u8 | group u16 | request u64 |
 //	        from u32 | to u32 (incarnations of the replicas) | body
 //
-// A connection for a snapshot carries one install request, then the snapshot's bytes, then one answer back.
+// A connection for a snapshot carries its attachments, one install request, the state, and one answer back.
 const (
 	peerMagic       = 0x54465250
-	peerVersion     = 2
+	peerVersion     = 3
 	peerHeaderSize  = 28
 	appendFixed     = 36
 	peerEntryHeader = 29
@@ -53,6 +53,11 @@ const (
 	frameRefused           frameType = 11 // text
 	frameWho               frameType = 12 // nothing: which incarnation is your replica?
 	frameReplaced          frameType = 13 // incarnation u32: answer to frameWho, and to a request for another one
+	frameOffer             frameType = 14 // this and the next: see transfer.go
+	frameHeld              frameType = 15
+	frameChunk             frameType = 16
+	frameChunkEnd          frameType = 17
+	frameStored            frameType = 18
 	flagSuccess                      = 1
 	flagNoRetryBackoff               = 2
 	flagLeadershipTransfer           = 1

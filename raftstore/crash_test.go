@@ -15,51 +15,62 @@ import (
 // TestNothingAcknowledgedIsLostInPowerCuts cuts the power of one, two or all three nodes again and again under load.
 // Unsynced bytes vanish, sector by sector at random. RAFTSTORE_CUTS sets the number of rounds.
 func TestNothingAcknowledgedIsLostInPowerCuts(t *testing.T) {
-	rounds := 10
-	if n, err := strconv.Atoi(os.Getenv("RAFTSTORE_CUTS")); err == nil {
-		rounds = n
-	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	s := newCrashSim(t, seed)
+	s := newCrashSim(t, crashSeed(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	var writers sync.WaitGroup
 	for i := range 6 {
 		writers.Go(func() { s.write(ctx, uint16(i%simGroups), i) })
 	}
-	for range rounds {
+	for range crashRounds(10) {
 		<-time.After(time.Duration(20+s.rng.IntN(200)) * time.Millisecond) // load between cuts
 		s.cutSome()
 		if s.rng.IntN(3) == 0 {
-			s.c.leader(uint16(s.rng.IntN(simGroups)))
+			s.lead(uint16(s.rng.IntN(simGroups)))
 		}
 	}
 	for id := range uint16(simGroups) {
-		s.c.leader(id)
+		s.lead(id)
 	}
 	cancel()
 	writers.Wait()
 	s.verify()
 }
 
+func crashSeed(t *testing.T) uint64 {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return seed
+}
+
+// crashRounds is how often the power is cut.
+func crashRounds(short int) int {
+	if n, err := strconv.Atoi(os.Getenv("RAFTSTORE_CUTS")); err == nil {
+		return n
+	}
+	return short
+}
+
 const simGroups = 3
 
 type crashSim struct {
-	t     *testing.T
-	c     *cluster
-	rng   *rand.Rand
-	disks map[string]*memFS
-	cuts  int
+	t         *testing.T
+	c         *cluster
+	rng       *rand.Rand
+	disks     map[string]*memFS
+	cuts      int
+	began     map[string]bool // nodes that were started before: their groups exist
+	snapshots int64           // SnapshotBytes
 
-	gate  sync.RWMutex // writers hold it for reading while they look for a group
-	mu    sync.Mutex   // guards acked
-	acked [simGroups][]string
+	gate    sync.RWMutex // writers hold it for reading while they look for a group
+	mu      sync.Mutex   // guards what follows
+	acked   [simGroups][]string
+	changes int // of members
 }
 
 func newCrashSim(t *testing.T, seed uint64) *crashSim {
-	s := &crashSim{t: t, rng: rand.New(rand.NewPCG(seed, 1)), disks: map[string]*memFS{}}
+	s := &crashSim{t: t, rng: rand.New(rand.NewPCG(seed, 1)), disks: map[string]*memFS{}, began: map[string]bool{}, snapshots: 256 << 10}
 	s.c = newCluster(t, 0, func(o *Options) {
-		o.FS, o.SegmentBytes, o.SnapshotBytes = s.disks[o.NodeID], 64<<10, 256<<10
+		o.FS, o.SegmentBytes, o.SnapshotBytes = s.disks[o.NodeID], 64<<10, s.snapshots
 		o.HeartbeatTimeout, o.ElectionTimeout = 100*time.Millisecond, 100*time.Millisecond
 	})
 	for i := range 3 {
@@ -75,11 +86,19 @@ func newCrashSim(t *testing.T, seed uint64) *crashSim {
 
 // boot starts a node on its disk, which takes its time to sync.
 func (s *crashSim) boot(id string) {
-	s.c.start(id)
-	for g := range uint16(simGroups) {
-		s.c.open(id, g, s.c.ids())
-	}
+	n := s.c.start(id)
 	disk := s.disks[id]
+	var bootstrap []string
+	if !s.began[id] {
+		bootstrap, s.began[id] = s.c.ids(), true
+	}
+	for g := range uint16(simGroups) {
+		group, sm, err := s.open(n.store, g, bootstrap)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n.groups[g], n.machines[g] = group, sm
+	}
 	slow := time.Duration(s.rng.IntN(4000)) * time.Microsecond
 	disk.mu.Lock()
 	disk.hook = func(op string) error {
@@ -89,6 +108,19 @@ func (s *crashSim) boot(id string) {
 		return nil
 	}
 	disk.mu.Unlock()
+}
+
+func (s *crashSim) open(store *Store, id uint16, bootstrap []string) (*Group, *echo, error) {
+	sm := &blobEcho{echo: newEcho(), t: s.t, fs: store.opts.FS.(*memFS), path: fmt.Sprintf("d/part/g%d/blob", id)}
+	g, err := store.OpenGroup(id, sm, bootstrap)
+	return g, sm.echo, err
+}
+
+// lead waits for a leader while nothing is replaced.
+func (s *crashSim) lead(id uint16) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.c.leader(id)
 }
 
 // cutSome cuts the power of some nodes and starts them again from what is left.

@@ -58,7 +58,7 @@ var golden = []struct {
 		"stream", func() []byte {
 			return appendStreamHeader(nil, &streamHeader{stateBytes: 3, stateCRC: 4, attachments: []Attachment{{Name: "a", Size: 5}}})
 		},
-		"50534e50020000001b000000030000000000000004000000010000000500000000000000010061d00dde7b",
+		"50534e50030000001b000000030000000000000004000000010000000500000000000000010061d00dde7b",
 	},
 	{
 		"append", func() []byte {
@@ -68,7 +68,7 @@ var golden = []struct {
 	},
 	{
 		"hello", func() []byte { return appendHello(nil, purposeData, "node") },
-		"505246540202046e6f6465",
+		"505246540302046e6f6465",
 	},
 	{
 		"vote", func() []byte { return appendNumbers(nil, frameVote, route{1, 7, 8}, 2, 1, 3, 4, 5) },

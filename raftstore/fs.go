@@ -15,6 +15,7 @@ type FS interface {
 	MkdirAll(name string, perm fs.FileMode) error
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Rename(from, to string) error
+	Link(from, to string) error
 	Remove(name string) error
 	RemoveAll(name string) error
 	SyncDir(name string) error // makes creations, renames and removals in a directory durable
@@ -46,6 +47,7 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 func (osFS) MkdirAll(name string, perm fs.FileMode) error { return os.MkdirAll(name, perm) }
 func (osFS) ReadDir(name string) ([]fs.DirEntry, error)   { return os.ReadDir(name) }
 func (osFS) Rename(from, to string) error                 { return os.Rename(from, to) }
+func (osFS) Link(from, to string) error                   { return os.Link(from, to) }
 func (osFS) Remove(name string) error                     { return os.Remove(name) }
 func (osFS) RemoveAll(name string) error                  { return os.RemoveAll(name) }
 

@@ -339,6 +339,19 @@ func (g *Group) retake() {
 	g.store.wakeKeeping()
 }
 
+// fetch begins to receive attachments; only one leader at a time can send them.
+func (g *Group) fetch() (*fetch, error) {
+	if !g.snapshots.fetching.TryLock() {
+		return nil, fmt.Errorf("group %d is receiving a snapshot already", g.id)
+	}
+	held := func(string) string { return "" }
+	if h, ok := g.machine.sm.(Holder); ok {
+		held = h.Held
+	}
+	aside := func(name string) (string, error) { return g.store.quarantined(groupDir(g.id) + "-" + name) }
+	return &fetch{snapshots: g.snapshots, held: held, aside: aside, arrived: map[string]int64{}}, nil
+}
+
 func (g *Group) committed() uint64 { return g.raft.CommitIndex() }
 
 func (g *Group) following() (leader string, term uint64, ok bool) {

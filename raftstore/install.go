@@ -3,6 +3,7 @@ package raftstore
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,8 +12,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// InstallSnapshot sends a snapshot over a connection of its own.
+// InstallSnapshot sends a snapshot over a connection of its own: its attachments first, then the state.
 func (p *port) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader) error {
+	r, ok := data.(*snapshotReader)
+	if !ok {
+		return errors.New("install from a foreign snapshot")
+	}
 	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
 	node, to := p.to(string(id))
@@ -28,17 +33,28 @@ func (p *port) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, q *raft.I
 	defer p.mux.disown(o)
 	defer o.fail(errPeerGone)
 	defer context.AfterFunc(p.ctx, func() { o.fail(ErrClosed) })()
-	steady := &steadyConn{conn}
-	if _, err := steady.Write(appendInstall(nil, to, q)); err != nil {
+	// The follower will need what follows the snapshot: snapshots taken meanwhile do not trim it away.
+	p.log.keep(q.LastLogIndex, transferKeep)
+	defer p.log.keep(q.LastLogIndex, installedKeep)
+	return p.install(&steadyConn{conn}, string(id), to, q, a, r)
+}
+
+func (p *port) install(conn net.Conn, id string, to route, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, r *snapshotReader) error {
+	s := &sending{ctx: p.ctx, pace: p.mux.pace, conn: conn, to: to}
+	for i, x := range r.attached {
+		if err := s.attachment(x.Name, x.Size, r.files[i]); err != nil {
+			return fmt.Errorf("send attachment %q to %s: %w", x.Name, id, err)
+		}
+	}
+	if _, err := conn.Write(appendInstall(nil, to, q)); err != nil {
 		return err
 	}
-	n, copyErr := io.Copy(steady, data)
+	n, copyErr := io.Copy(conn, r)
 	if copyErr == nil && n != q.Size {
 		return fmt.Errorf("snapshot has %d bytes, want %d", n, q.Size)
 	}
 	// A follower that refuses closes early; what it said is better than "broken pipe".
-	_ = conn.SetReadDeadline(time.Now().Add(installFinish))
-	f, err := readFrame(conn)
+	f, err := readFrame(&patientConn{conn})
 	switch {
 	case copyErr != nil && err != nil:
 		return fmt.Errorf("send snapshot: %w", copyErr)
@@ -47,7 +63,7 @@ func (p *port) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, q *raft.I
 	case f.kind == frameRefused:
 		return fmt.Errorf("%s: %s", id, f.body)
 	}
-	return parseAnswer(f, header(string(id)), a)
+	return parseAnswer(f, header(id), a)
 }
 
 // steadyConn fails when no progress is made for a while, however long the whole takes.
@@ -63,18 +79,91 @@ func (c *steadyConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// serveInstall receives a snapshot and answers when the machine has restored it.
+// patientConn waits for a restore.
+type patientConn struct{ net.Conn }
+
+func (c *patientConn) Read(b []byte) (int, error) {
+	inner := c.Conn
+	if s, ok := inner.(*steadyConn); ok {
+		inner = s.Conn
+	}
+	_ = inner.SetReadDeadline(time.Now().Add(installFinish))
+	return inner.Read(b)
+}
+
+// serveInstall receives attachments and then a snapshot, and answers when the machine has restored it.
 func (m *mux) serveInstall(o *outbox, in *bufio.Reader, node string) {
 	steady := &steadyConn{o.conn}
-	f, err := readFrame(in)
-	if err != nil {
-		return
+	from := &steadyReader{steady, in}
+	var x *fetch
+	defer func() {
+		if x != nil {
+			_ = x.close()
+			x.snapshots.fetching.Unlock()
+		}
+	}()
+	for {
+		f, err := readFrame(from)
+		if err != nil {
+			return
+		}
+		back := route{group: f.group, to: f.from}
+		p := m.port(f.group)
+		switch {
+		case p == nil:
+			err = fmt.Errorf("group %d: %w", f.group, ErrNoGroup)
+		case f.to != p.self:
+			err = &replacedError{m.node, p.self}
+		case f.kind == frameInstall:
+			answer, err := m.install(p, from, node, f, x)
+			if err != nil {
+				m.log.Debug("snapshot was not installed", "group", f.group, "node", node, "err", err)
+			}
+			_, _ = steady.Write(appendAnswer(nil, back, f.request, answer, err))
+			return
+		case x == nil:
+			x, err = p.replica.fetch()
+		}
+		var answer []byte
+		if err == nil {
+			answer, err = p.receive(x, f, back)
+		}
+		if err != nil {
+			answer = appendAnswer(nil, back, f.request, nil, err)
+		}
+		if len(answer) > 0 {
+			_, _ = steady.Write(answer)
+		}
+		if err != nil {
+			return
+		}
 	}
-	answer, err := m.install(&steadyReader{steady, in}, node, f)
-	if err != nil {
-		m.log.Debug("snapshot was not installed", "group", f.group, "node", node, "err", err)
+}
+
+// receive handles one frame of a transfer and returns the answer, if there is one.
+func (p *port) receive(x *fetch, f peerFrame, back route) ([]byte, error) {
+	switch f.kind {
+	case frameOffer:
+		a, err := parseOffer(f.body)
+		if err == nil && len(x.arrived) >= maxAttachments {
+			err = fmt.Errorf("more than %d attachments", maxAttachments)
+		}
+		if err = cmpErr(err, p.mux.wal.disk.refusal(roomNone)); err != nil {
+			return nil, err
+		}
+		have, sum, err := x.offer(a)
+		return appendHeld(nil, back, have, sum), err
+	case frameChunk:
+		at, data, err := parseChunk(f.body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, x.chunk(at, data)
+	case frameChunkEnd:
+		err := x.end(f.body)
+		return appendNumbers(nil, frameStored, back, f.request, 0), err
 	}
-	_, _ = steady.Write(appendAnswer(nil, route{group: f.group, to: f.from}, f.request, answer, err))
+	return nil, fmt.Errorf("%w: request of type %d", errFrame, f.kind)
 }
 
 // steadyReader reads what the buffered reader holds first.
@@ -90,20 +179,14 @@ func (r *steadyReader) Read(p []byte) (int, error) {
 	return r.conn.Read(p)
 }
 
-func (m *mux) install(in io.Reader, node string, f peerFrame) (any, error) {
+// install hands a snapshot, whose attachments have come, to the group.
+func (m *mux) install(p *port, in io.Reader, node string, f peerFrame, x *fetch) (any, error) {
 	q := &raft.InstallSnapshotRequest{RPCHeader: header(replicaID(node, f.from))}
-	if f.kind != frameInstall {
-		return nil, fmt.Errorf("%w: request of type %d", errFrame, f.kind)
-	}
 	if err := parseInstall(f.body, q); err != nil {
 		return nil, err
 	}
-	p := m.port(f.group)
-	if p == nil {
-		return nil, fmt.Errorf("group %d: %w", f.group, ErrNoGroup)
-	}
-	if f.to != p.self {
-		return nil, &replacedError{m.node, p.self}
+	if x != nil {
+		x.snapshots.expect(x.arrived)
 	}
 	p.installing.Store(true)
 	defer p.installing.Store(false)

@@ -36,10 +36,13 @@ const (
 	spareSegments        = 2        // emptied segments kept for reuse
 	copyForwardBytes     = 1 << 20  // a group's rest in the oldest segment up to this is copied, more is snapshotted
 	snapshotBytes        = 32 << 20 // log of a group since its last snapshot
-	trailingBytes        = 8 << 20  // log kept behind a snapshot for followers that lag
+	trailingPart         = 4        // part of SnapshotBytes that a log keeps behind a snapshot for followers that lag
 	tailBytes            = 4 << 20  // newest entries of a group kept in memory
 	nodeTailBytes        = 64 << 20
 	pressedTailBytes     = 256 << 10 // per group once nodeTailBytes is passed
+	chunkBytes           = 256 << 10 // of an attachment in one frame
+	transferSyncBytes    = 8 << 20   // of an attachment between two syncs
+	transferRate         = 64 << 20  // bytes of attachments that a node sends in a second
 	maxStateBytes        = 4 << 30   // state of one snapshot
 	maxAttachments       = 1 << 16
 	maxAttachmentName    = 255
@@ -70,5 +73,7 @@ const (
 	installStep   = 30 * time.Second       // progress expected of a snapshot transfer
 	installFinish = 10 * time.Minute       // the follower's fsync and Restore after the last byte
 	lookEvery     = 100 * time.Millisecond // between looks at the free space, if somebody asks
+	transferKeep  = 24 * time.Hour         // the log behind a snapshot is kept so long while it is sent,
+	installedKeep = 30 * time.Second       // and so long after
 	keepEvery     = time.Second            // between looks at what needs a snapshot
 )

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -34,6 +35,8 @@ type groupLog struct {
 	snapshot  uint64 // index of the group's newest snapshot
 	fresh     int64  // bytes of entries above snapshot
 	kv        map[string][]byte
+	kept      uint64 // while a snapshot at this index is sent, what follows it stays
+	keptUntil time.Time
 	onRot     func(error) // called when an entry can not be read; nil while the group is opened
 	broken    error       // why one could not be read then
 }
@@ -356,16 +359,30 @@ func (l *groupLog) snapshotted(index uint64) {
 	l.mu.Lock()
 	l.noteSnapshot(index)
 	cut, kept := l.first+uint64(len(l.refs)), int64(0)
-	for cut > l.first && kept+l.refs[cut-1-l.first].size <= trailingBytes {
+	for cut > l.first && kept+l.refs[cut-1-l.first].size <= l.wal.trailing {
 		cut--
 		kept += l.refs[cut-l.first].size
 	}
 	cut = min(cut, index+1)
+	if time.Now().Before(l.keptUntil) {
+		cut = min(cut, l.kept+1)
+	}
 	first := l.first
 	l.mu.Unlock()
 	if cut > first {
 		_ = l.DeleteRange(first, cut-1) // a prefix: never fails
 	}
+}
+
+// keep has trimming leave what follows an index, for so long.
+func (l *groupLog) keep(index uint64, lasts time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.After(l.keptUntil) || index < l.kept {
+		l.kept = index
+	}
+	l.keptUntil = now.Add(lasts)
 }
 
 // noteSnapshot recounts what a snapshot at index leaves uncovered. l.mu is held.

@@ -57,7 +57,8 @@ func (m *memFS) setHook(hook func(op string) error) {
 	m.hook = hook
 }
 
-func (m *memFS) change(set map[string]*memInode) {
+// change changes names in one step, which the sync of a directory makes durable.
+func (m *memFS) change(dir string, set map[string]*memInode) {
 	for name, n := range set {
 		if n == nil {
 			delete(m.names, name)
@@ -65,10 +66,25 @@ func (m *memFS) change(set map[string]*memInode) {
 			m.names[name] = n
 		}
 	}
-	for name := range set {
-		dir := filepath.Dir(name)
-		m.log[dir] = append(m.log[dir], memOp{set})
-		break // renames here stay in one directory, or move a directory whose parent is synced alike
+	m.log[dir] = append(m.log[dir], memOp{set})
+}
+
+// moveLog has unsynced changes in a directory follow it to its new name, or forgets them with it.
+func (m *memFS) moveLog(from, to string) {
+	for dir, ops := range m.log {
+		if dir != from && !strings.HasPrefix(dir, from+"/") {
+			continue
+		}
+		delete(m.log, dir)
+		for _, op := range ops {
+			set := map[string]*memInode{}
+			for name, n := range op.set {
+				set[to+strings.TrimPrefix(name, from)] = n
+			}
+			if to != "" {
+				m.log[to+dir[len(from):]] = append(m.log[to+dir[len(from):]], memOp{set})
+			}
+		}
 	}
 }
 
@@ -86,7 +102,7 @@ func (m *memFS) OpenFile(name string, flag int, _ fs.FileMode) (File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrExist}
 	case n == nil || flag&os.O_TRUNC != 0:
 		n = &memInode{}
-		m.change(map[string]*memInode{name: n})
+		m.change(filepath.Dir(name), map[string]*memInode{name: n})
 	}
 	return &memFile{fs: m, node: n}, nil
 }
@@ -125,9 +141,27 @@ func (m *memFS) Rename(from, to string) error {
 			set[name], set[to+name[len(from):]] = nil, n
 		}
 	}
+	m.moveLog(from, to)
 	if len(set) > 0 {
-		m.change(set)
+		m.change(filepath.Dir(to), set)
+		if filepath.Dir(from) != filepath.Dir(to) {
+			m.log[filepath.Dir(from)] = append(m.log[filepath.Dir(from)], memOp{set})
+		}
 	}
+	return nil
+}
+
+func (m *memFS) Link(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.names[from]
+	if n == nil {
+		return fs.ErrNotExist
+	}
+	if m.names[to] != nil {
+		return fs.ErrExist
+	}
+	m.change(filepath.Dir(to), map[string]*memInode{to: n})
 	return nil
 }
 
@@ -136,10 +170,15 @@ func (m *memFS) Remove(name string) error { return m.RemoveAll(name) }
 func (m *memFS) RemoveAll(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	set := map[string]*memInode{}
 	for n := range m.names {
 		if n == name || strings.HasPrefix(n, name+"/") {
-			m.change(map[string]*memInode{n: nil})
+			set[n] = nil
 		}
+	}
+	m.moveLog(name, "")
+	if len(set) > 0 {
+		m.change(filepath.Dir(name), set)
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ type Options struct {
 	CommitTimeout    time.Duration // longest silence of a leader's append stream; 0 means 500 ms
 	SegmentBytes     int64         // size of a log segment; 0 means 16 MiB
 	SnapshotBytes    int64         // log of a group after which it is snapshotted; 0 means 32 MiB
+	TransferRate     int64         // bytes per second of all snapshots that this node sends; 0 means 64 MiB
 	MinFree          int64         // bytes free on the disk below which no events are taken; 0 means a tenth of it, at most 2 GiB
 
 	// Rebuild decides about replicas whose stored data is damaged. nil has them begin anew, empty and under a new id, for
@@ -49,6 +50,9 @@ func (o Options) withDefaults() Options {
 	o.CommitTimeout = cmpDuration(o.CommitTimeout, defaultCommitTimeout)
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = defaultSegmentBytes
+	}
+	if o.TransferRate == 0 {
+		o.TransferRate = transferRate
 	}
 	if o.SnapshotBytes == 0 {
 		o.SnapshotBytes = snapshotBytes
@@ -81,6 +85,8 @@ func (o Options) check() error {
 		return errors.New("raftstore: Options.Listener and Options.Dial are needed")
 	case o.SegmentBytes < minSegmentBytes || o.SegmentBytes > maxSegmentBytes:
 		return fmt.Errorf("raftstore: Options.SegmentBytes is %d, want %d to %d", o.SegmentBytes, minSegmentBytes, maxSegmentBytes)
+	case o.TransferRate < 0:
+		return fmt.Errorf("raftstore: Options.TransferRate is %d, want 0 or more", o.TransferRate)
 	case o.MinFree < 0:
 		return fmt.Errorf("raftstore: Options.MinFree is %d, want 0 or more", o.MinFree)
 	case o.ElectionTimeout < o.HeartbeatTimeout:

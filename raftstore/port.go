@@ -34,6 +34,7 @@ type replica interface {
 	leaderless() (waits, follower bool)               // this replica waits for a leader that is not there
 	rank(dead string) (rank int, voter bool)          // place among the voters without the dead one
 	changed()
+	fetch() (*fetch, error)
 }
 
 // inbound is a request of a peer.

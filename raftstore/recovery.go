@@ -15,7 +15,7 @@ import (
 // openWAL opens or creates the log in dir and replays it.
 func openWAL(o Options, pressed func()) (*wal, error) {
 	w := &wal{
-		dir: filepath.Join(o.Dir, "wal"), fs: o.FS, segmentBytes: o.SegmentBytes, onFatal: o.Fatal, pressed: pressed,
+		dir: filepath.Join(o.Dir, "wal"), fs: o.FS, segmentBytes: o.SegmentBytes, trailing: o.SnapshotBytes / trailingPart, onFatal: o.Fatal, pressed: pressed,
 		groups: map[uint16]*groupLog{}, idle: true, async: true, disk: newDisk(o),
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
 	}

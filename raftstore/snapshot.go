@@ -20,6 +20,7 @@ import (
 //	<id>.state      what the machine's Persist wrote
 //	<id>.snapshot   the manifest; the snapshot exists when this name does
 //	<id>.received/  attachments that came from a leader, until the machine has moved them
+//	fetch/          attachments on their way in, whole or in part
 const (
 	stateSuffix    = ".state"
 	manifestSuffix = ".snapshot"
@@ -114,9 +115,12 @@ type snapshots struct {
 	fs    FS
 	saved func(index uint64) // called when a snapshot is durable
 
-	mu       sync.Mutex // guards what follows
-	current  *manifest  // nil if there is none
-	sequence int        // makes ids differ
+	fetching sync.Mutex // held while attachments are received; never waited for
+
+	mu       sync.Mutex       // guards what follows
+	arrived  map[string]int64 // attachments that came for the next received snapshot: name, size
+	current  *manifest        // nil if there is none
+	sequence int              // makes ids differ
 }
 
 // openSnapshots reads the newest snapshot of a group and removes what a crash left of unfinished ones.
@@ -124,6 +128,9 @@ func openSnapshots(fsys FS, root, dir string, saved func(uint64)) (*snapshots, e
 	s := &snapshots{root: root, dir: dir, fs: fsys, saved: saved}
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create snapshot directory: %w", err)
+	}
+	if err := fsys.SyncDir(filepath.Dir(dir)); err != nil { // or the snapshots go with it
+		return nil, err
 	}
 	entries, err := fsys.ReadDir(dir)
 	if err != nil {
@@ -199,6 +206,9 @@ func (s *snapshots) clean() error {
 			if strings.HasSuffix(e.Name(), manifestSuffix) != manifests {
 				continue
 			}
+			if e.Name() == fetchDir {
+				continue // a transfer goes on where it stopped
+			}
 			if s.current != nil && strings.HasPrefix(e.Name(), s.current.ID+".") && !strings.HasSuffix(e.Name(), ".tmp") {
 				continue
 			}
@@ -211,6 +221,20 @@ func (s *snapshots) clean() error {
 		}
 	}
 	return nil
+}
+
+// expect says which attachments have come for the snapshot that is received next.
+func (s *snapshots) expect(arrived map[string]int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arrived = arrived
+}
+
+func (s *snapshots) hasArrived(name string) (size int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size, ok = s.arrived[name]
+	return size, ok
 }
 
 // List returns the newest snapshot.
@@ -274,7 +298,13 @@ func (s *snapshots) commit(m *manifest) error {
 	s.current = m
 	s.mu.Unlock()
 	s.saved(m.Index)
-	return s.clean()
+	if m.Received || s.fetching.TryLock() {
+		err = s.fs.RemoveAll(filepath.Join(s.dir, fetchDir))
+		if !m.Received {
+			s.fetching.Unlock()
+		}
+	}
+	return errors.Join(err, s.clean())
 }
 
 func writeFileSync(fsys FS, path string, b []byte) error {

@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -22,10 +21,7 @@ type snapshotSink struct {
 	phase    sinkPhase
 	pending  []byte // bytes of a part that is not complete yet
 	want     int    // bytes that make it complete
-	left     int64  // of the state or the attachment under way
-	sum      uint32
-	next     int  // attachment
-	file     File // attachment under way
+	left     int64  // of the state
 	done     bool
 }
 
@@ -35,8 +31,6 @@ const (
 	sinkPreamble sinkPhase = iota
 	sinkHeader
 	sinkState
-	sinkAttachment
-	sinkSum
 	sinkComplete
 )
 
@@ -102,14 +96,12 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 }
 
 // immediate reports whether the phase needs no bytes to end.
-func (s *snapshotSink) immediate() bool {
-	return (s.phase == sinkState || s.phase == sinkAttachment) && s.left == 0
-}
+func (s *snapshotSink) immediate() bool { return s.phase == sinkState && s.left == 0 }
 
 // step takes bytes for the phase under way and returns how many.
 func (s *snapshotSink) step(p []byte) (int, error) {
 	switch s.phase {
-	case sinkPreamble, sinkHeader, sinkSum:
+	case sinkPreamble, sinkHeader:
 		n := min(len(p), s.want-len(s.pending))
 		s.pending = append(s.pending, p[:n]...)
 		if len(s.pending) < s.want {
@@ -123,76 +115,56 @@ func (s *snapshotSink) step(p []byte) (int, error) {
 		if s.left -= int64(n); err != nil || s.left > 0 {
 			return n, err
 		}
-		return n, s.stateDone()
-	case sinkAttachment:
-		n, err := s.file.Write(p[:min(int64(len(p)), s.left)])
-		s.sum = crc32.Update(s.sum, castagnoli, p[:n])
-		if s.left -= int64(n); err == nil && s.left == 0 {
-			s.phase, s.want = sinkSum, 4
+		if s.manifest.StateCRC != s.header.stateCRC {
+			return n, fmt.Errorf("%w: received snapshot state fails its check", ErrDamaged)
 		}
-		return n, err
+		s.phase = sinkComplete
+		return n, nil
 	}
 	return 0, fmt.Errorf("%w: %d bytes behind the end of a snapshot", ErrDamaged, len(p))
 }
 
 // complete handles a part of fixed size.
 func (s *snapshotSink) complete(b []byte) (err error) {
-	switch s.phase {
-	case sinkPreamble:
+	if s.phase == sinkPreamble {
 		s.phase = sinkHeader
 		s.want, err = parseStreamPreamble(b)
-	case sinkHeader:
-		if s.header, err = parseStreamHeader(b); err != nil {
-			return err
-		}
-		s.manifest.Received = true
-		s.phase, s.left = sinkState, s.header.stateBytes
-		err = s.store.fs.MkdirAll(s.staging(), 0o700)
-	case sinkSum:
-		a := s.header.attachments[s.next]
-		if binary.LittleEndian.Uint32(b) != s.sum {
-			return fmt.Errorf("%w: attachment %q fails its check", ErrDamaged, a.Name)
-		}
-		if err := s.closeAttachment(); err != nil {
-			return err
-		}
-		s.next++
-		err = s.openAttachment()
+		return err
 	}
-	return err
+	if s.header, err = parseStreamHeader(b); err != nil {
+		return err
+	}
+	for _, a := range s.header.attachments {
+		if size, ok := s.store.hasArrived(a.Name); !ok || size != a.Size {
+			return fmt.Errorf("attachment %q did not come before its snapshot", a.Name)
+		}
+	}
+	s.manifest.Received = true
+	s.phase, s.left = sinkState, s.header.stateBytes
+	return nil
 }
 
 func (s *snapshotSink) staging() string {
 	return filepath.Join(s.store.dir, s.manifest.ID+receivedSuffix)
 }
 
-func (s *snapshotSink) stateDone() error {
-	if s.manifest.StateCRC != s.header.stateCRC {
-		return fmt.Errorf("%w: received snapshot state fails its check", ErrDamaged)
-	}
-	return s.openAttachment()
-}
-
-// openAttachment begins the next attachment, or ends the stream.
-func (s *snapshotSink) openAttachment() (err error) {
-	if s.next == len(s.header.attachments) {
-		s.phase = sinkComplete
-		return nil
-	}
-	a := s.header.attachments[s.next]
-	s.phase, s.left, s.sum = sinkAttachment, a.Size, 0
-	s.file, err = s.store.fs.OpenFile(filepath.Join(s.staging(), a.Name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	return err
-}
-
-func (s *snapshotSink) closeAttachment() error {
-	f := s.file
-	s.file = nil
-	if err := f.Sync(); err != nil {
-		_ = f.Close()
+// takeAttachments moves what has come into the snapshot.
+func (s *snapshotSink) takeAttachments() error {
+	fsys, from := s.store.fs, filepath.Join(s.store.dir, fetchDir)
+	if err := fsys.MkdirAll(s.staging(), 0o700); err != nil {
 		return err
 	}
-	return f.Close()
+	for _, a := range s.header.attachments {
+		if err := fsys.Rename(filepath.Join(from, a.Name), filepath.Join(s.staging(), a.Name)); err != nil {
+			return err
+		}
+	}
+	if len(s.header.attachments) > 0 {
+		if err := fsys.SyncDir(from); err != nil {
+			return err
+		}
+	}
+	return fsys.SyncDir(s.staging())
 }
 
 // Close makes the snapshot durable and current.
@@ -211,7 +183,7 @@ func (s *snapshotSink) Close() error {
 		return err
 	}
 	if s.manifest.Received {
-		if err := s.store.fs.SyncDir(s.staging()); err != nil {
+		if err := s.takeAttachments(); err != nil {
 			return err
 		}
 	}
@@ -229,9 +201,6 @@ func (s *snapshotSink) Cancel() error {
 	}
 	s.done = true
 	_ = s.state.Close()
-	if s.file != nil {
-		_ = s.file.Close()
-	}
 	return errors.Join(
 		s.store.fs.Remove(filepath.Join(s.store.dir, s.manifest.ID+stateSuffix)),
 		s.store.fs.RemoveAll(s.staging()),

@@ -14,13 +14,15 @@ import (
 
 // A snapshot on its way to a follower. Little endian:
 //
-//	magic "PSNP" | version u32 | header bytes u32 | header | crc u32 of the header | state | attachments
+//	magic "PSNP" | version u32 | header bytes u32 | header | crc u32 of the header | state
 //	header      state bytes u64 | state crc u32 | attachments u32 | per attachment: size u64, name bytes u16, name
-//	attachment  bytes | crc u32
+//
+// The attachments have gone before: see transfer.go.
 //
 // All sizes stand before the data, so the size of the whole is exact, which hashicorp/raft insists on.
 const (
 	streamMagic    = 0x504e5350
+	streamVersion  = 3
 	streamPreamble = 12
 )
 
@@ -32,7 +34,7 @@ type streamHeader struct {
 
 func appendStreamHeader(dst []byte, h *streamHeader) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, streamMagic)
-	dst = binary.LittleEndian.AppendUint32(dst, formatVersion)
+	dst = binary.LittleEndian.AppendUint32(dst, streamVersion)
 	at := len(dst)
 	dst = binary.LittleEndian.AppendUint32(dst, 0)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.stateBytes))
@@ -52,8 +54,8 @@ func parseStreamPreamble(b []byte) (int, error) {
 	if len(b) < streamPreamble || binary.LittleEndian.Uint32(b) != streamMagic {
 		return 0, fmt.Errorf("%w: not a snapshot stream", ErrDamaged)
 	}
-	if v := binary.LittleEndian.Uint32(b[4:]); v != formatVersion {
-		return 0, fmt.Errorf("%w: snapshot stream has version %d, this pushd reads version %d", ErrVersion, v, formatVersion)
+	if v := binary.LittleEndian.Uint32(b[4:]); v != streamVersion {
+		return 0, fmt.Errorf("%w: snapshot stream has version %d, this pushd reads version %d", ErrVersion, v, streamVersion)
 	}
 	n := binary.LittleEndian.Uint32(b[8:])
 	if n > maxStreamHeaderBytes {
@@ -108,10 +110,11 @@ type snapshotReader struct {
 	staging  string // received attachments that the machine has not taken yet; "" if none
 	store    *snapshots
 
-	file  File   // the state
-	files []File // attachments, pinned
-	parts []io.Reader
-	size  int64
+	file     File         // the state
+	files    []File       // attachments, pinned
+	attached []Attachment // what they are
+	parts    []io.Reader
+	size     int64
 }
 
 // Open checks the state against its CRC before a byte of it can be used, and pins the attachments that still exist.
@@ -161,7 +164,6 @@ func checkState(f File, m *manifest) error {
 // pin opens the attachments and lays out the stream.
 func (r *snapshotReader) pin() error {
 	h := &streamHeader{stateBytes: r.manifest.StateBytes, stateCRC: r.manifest.StateCRC}
-	var parts []io.Reader
 	for _, a := range r.manifest.Attachments {
 		f, err := r.store.fs.OpenFile(r.store.abs(a.Path), os.O_RDONLY, 0)
 		if isNotExist(err) {
@@ -179,12 +181,11 @@ func (r *snapshotReader) pin() error {
 			return fmt.Errorf("attachment %q has %d bytes, want %d: %w", a.Name, size, a.Size, err)
 		}
 		h.attachments = append(h.attachments, Attachment{Name: a.Name, Size: a.Size})
-		parts = append(parts, &summed{r: io.NewSectionReader(f, 0, a.Size), left: a.Size})
-		r.size += a.Size + 4
 	}
+	r.attached = h.attachments
 	header := appendStreamHeader(nil, h)
-	r.size += int64(len(header)) + r.manifest.StateBytes
-	r.parts = append([]io.Reader{strings.NewReader(string(header)), r.state()}, parts...)
+	r.size = int64(len(header)) + r.manifest.StateBytes
+	r.parts = []io.Reader{strings.NewReader(string(header)), r.state()}
 	return nil
 }
 
@@ -219,36 +220,6 @@ func (r *snapshotReader) Close() error {
 		_ = f.Close()
 	}
 	return nil
-}
-
-// summed reads left bytes of r and then their CRC.
-type summed struct {
-	r    io.Reader
-	left int64
-	sum  uint32
-	tail []byte
-}
-
-func (s *summed) Read(p []byte) (int, error) {
-	if s.left > 0 {
-		n, err := s.r.Read(p)
-		s.left -= int64(n)
-		s.sum = crc32.Update(s.sum, castagnoli, p[:n])
-		if err == io.EOF && s.left > 0 {
-			err = io.ErrUnexpectedEOF
-		} else if err == io.EOF {
-			err = nil
-		}
-		return n, err
-	}
-	if s.tail == nil {
-		s.tail = binary.LittleEndian.AppendUint32(nil, s.sum)
-	}
-	n := copy(p, s.tail)
-	if s.tail = s.tail[n:]; n == 0 {
-		return 0, io.EOF
-	}
-	return n, nil
 }
 
 // abs and rel keep paths in the manifest valid when the data directory is moved.

@@ -192,7 +192,8 @@ func (s *Store) finishDrop(id uint16, aside string) error {
 	if err := s.wal.drop(id); err != nil {
 		return err
 	}
-	return s.opts.FS.RemoveAll(aside)
+	// Durably: were the mark to come back after the group was opened again, Open would drop that one.
+	return errors.Join(s.opts.FS.RemoveAll(aside), s.opts.FS.SyncDir(s.dir))
 }
 
 func (s *Store) finishDrops() error {

@@ -25,6 +25,7 @@ type mux struct {
 	notices  *notices
 	heard    hearing
 	beats    *beats
+	pace     *pacer
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -41,7 +42,7 @@ type linkKey struct {
 
 func newMux(o Options, w *wal) *mux {
 	m := &mux{
-		node: o.NodeID, listener: o.Listener, dialPeer: o.Dial, wal: w, log: o.Log, silence: 2 * o.HeartbeatTimeout, beats: newBeats(o.HeartbeatTimeout),
+		node: o.NodeID, listener: o.Listener, dialPeer: o.Dial, wal: w, log: o.Log, silence: 2 * o.HeartbeatTimeout, beats: newBeats(o.HeartbeatTimeout), pace: &pacer{rate: o.TransferRate},
 		ports: map[uint16]*port{}, links: map[linkKey]*link{}, boxes: map[*outbox]struct{}{}, probing: map[string]bool{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())

@@ -18,7 +18,8 @@ type wal struct {
 	dir          string
 	fs           FS
 	segmentBytes int64
-	async        bool // StoreLogs of commands does not wait; see DESIGN.md
+	trailing     int64 // bytes of log that a group keeps behind a snapshot, for followers that lag
+	async        bool  // StoreLogs of commands does not wait; see DESIGN.md
 	onFatal      func(error)
 	disk         *disk
 

@@ -32,6 +32,7 @@ type Config struct {
 	Replicas   int      // of each partition; 0 means 3
 
 	MinFreeMiB   int           // free MiB on the data disk below which no events are taken; 0 means a tenth of it, at most 2048
+	TransferMiB  int           // MiB that this node sends in a second to replicas that lack history; 0 means 64
 	ReplaceAfter time.Duration // a node that is away for longer is replaced; 0 means 10 min
 	DrainTimeout time.Duration // from SIGTERM to the end of the last client; 0 means 25 s
 
@@ -99,6 +100,8 @@ func (c Config) Check() error {
 		return &ConfigError{"replicas", fmt.Sprintf("%d is not 1 to %d", c.Replicas, maxReplicas)}
 	case c.MinFreeMiB < 0:
 		return &ConfigError{"min-free-mib", fmt.Sprintf("%d is not 0 or more", c.MinFreeMiB)}
+	case c.TransferMiB < 0:
+		return &ConfigError{"transfer-mib", fmt.Sprintf("%d is not 0 or more", c.TransferMiB)}
 	case c.ReplaceAfter < minGrace:
 		return &ConfigError{"replace-after", fmt.Sprintf("%v is below %v, which a restart may take", c.ReplaceAfter, minGrace)}
 	case c.DrainTimeout < 0:

@@ -91,6 +91,10 @@ func (n *Node) partitionDamaged(partition uint16, reason string) {
 	}
 }
 
+// Held is where the partition keeps a segment: one that it has already is not
+// sent again.
+func (m partitionMachine) Held(name string) string { return m.Partition.SegmentPath(name) }
+
 // Restore gives damage the meaning that it has for the log.
 func (m partitionMachine) Restore(state io.Reader, dir string) error {
 	return storeDamage(m.Partition.Restore(state, dir))

@@ -45,6 +45,7 @@ func agentFlags() []cli.Flag {
 		&cli.IntFlag{Name: "partitions", EnvVars: []string{"PUSHD_PARTITIONS"}, Usage: "`N` partitions, when this node founds a cluster (default: 8)"},
 		&cli.IntFlag{Name: "replicas", EnvVars: []string{"PUSHD_REPLICAS"}, Usage: "`N` replicas of each partition (default: 3)"},
 		&cli.IntFlag{Name: "min-free-mib", EnvVars: []string{"PUSHD_MIN_FREE_MIB"}, Usage: "`N` MiB free on the data disk below which no events are taken (default: a tenth of the disk, at most 2048)"},
+		&cli.IntFlag{Name: "transfer-mib", EnvVars: []string{"PUSHD_TRANSFER_MIB"}, Usage: "`N` MiB a second at most that this node sends to replicas which lack history (default: 64)"},
 		&cli.DurationFlag{Name: "replace-after", EnvVars: []string{"PUSHD_REPLACE_AFTER"}, Usage: "`TIME` after which a node that is away is replaced (default: 10m)"},
 		&cli.DurationFlag{Name: "drain-timeout", EnvVars: []string{"PUSHD_DRAIN_TIMEOUT"}, Usage: "`TIME` from SIGTERM until clients that have not moved are cut (default: 25s)"},
 		&cli.BoolFlag{Name: "insecure-no-auth", EnvVars: []string{"PUSHD_INSECURE_NO_AUTH"}, Usage: "let everybody in, beyond this machine"},
@@ -74,7 +75,7 @@ func runAgent(c *cli.Context) error {
 			*field = c.String(name)
 		}
 	}
-	for name, field := range map[string]*int{"port-offset": &cfg.PortOffset, "partitions": &cfg.Partitions, "replicas": &cfg.Replicas, "min-free-mib": &cfg.MinFreeMiB} {
+	for name, field := range map[string]*int{"port-offset": &cfg.PortOffset, "partitions": &cfg.Partitions, "replicas": &cfg.Replicas, "min-free-mib": &cfg.MinFreeMiB, "transfer-mib": &cfg.TransferMiB} {
 		if c.IsSet(name) {
 			*field = c.Int(name)
 		}

@@ -27,6 +27,7 @@ type file struct {
 	Replicas        *int           `yaml:"replicas"`
 	Join            *[]string      `yaml:"join"`
 	MinFreeMiB      *int           `yaml:"min_free_mib"`
+	TransferMiB     *int           `yaml:"transfer_mib"`
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	ClusterKeyFile  *string        `yaml:"cluster_key_file"`
