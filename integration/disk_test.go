@@ -57,6 +57,7 @@ func (p *process) fill(leaveMiB int64) {
 func (p *process) unfill() { _ = os.Remove(filepath.Join(filepath.Dir(p.dir), "filler")) }
 
 func TestAFullDiskRefusesEventsServesReadersAndRecovers(t *testing.T) {
+	t.Parallel()
 	var nodes []*process
 	for i := range 3 {
 		var join []string
@@ -123,6 +124,7 @@ func (p *process) tryPost(topic, data string) (status int, stored protocol.Publi
 
 // TestANodeWhoseSyncFailsStopsAtOnce injects EIO into every later fdatasync of a leader.
 func TestANodeWhoseSyncFailsStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")
@@ -170,4 +172,15 @@ func TestANodeWhoseSyncFailsStopsAtOnce(t *testing.T) {
 	if page := victim.page("topic=eio&after=earliest"); len(page.Events) < int(stored.Offset) {
 		t.Errorf("the node come back has %d events, want %d", len(page.Events), stored.Offset)
 	}
+}
+
+// postQuietly publishes and says whether it was acknowledged. The node may be down.
+func (p *process) postQuietly(topic, data string) bool {
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Post(p.url("/v1/topics/"+topic+"/events"), "text/plain", strings.NewReader(data))
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, err = io.ReadAll(resp.Body)
+	return err == nil && resp.StatusCode == http.StatusCreated
 }

@@ -34,6 +34,7 @@ var rotClasses = []struct {
 func find(file []byte, text string) int { return bytes.Index(file, []byte(text)) }
 
 func TestAFlippedBitOnOneNodeIsRepairedFromTheOthers(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	victim, others := nodes[2], nodes[:2]
 	// So much that the partition has a snapshot, which is what a log is trimmed by.
@@ -126,20 +127,28 @@ func flipBit(t *testing.T, dir, glob string, at func([]byte) int) string {
 // history is every event that the node gives, in order within its topic.
 func (p *process) history() (all []string) {
 	p.t.Helper()
+	for _, e := range p.everything("**") {
+		all = append(all, fmt.Sprint(e.Topic, " ", e.Offset, " ", e.Epoch, " ", len(e.Data), " ", crc32.ChecksumIEEE(e.Data)))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// everything reads all events of a pattern, page by page.
+func (p *process) everything(pattern string) (all []protocol.Envelope) {
+	p.t.Helper()
 	cursor := "earliest"
 	for {
-		page := p.page("topic=**&limit=1000&after=" + cursor)
-		for _, e := range page.Events {
-			all = append(all, fmt.Sprint(e.Topic, " ", e.Offset, " ", e.Epoch, " ", len(e.Data), " ", crc32.ChecksumIEEE(e.Data)))
-		}
+		page := p.page("limit=1000&topic=" + pattern + "&after=" + cursor)
+		all = append(all, page.Events...)
 		if cursor = page.Cursor; page.UpToDate {
-			slices.Sort(all)
 			return all
 		}
 	}
 }
 
 func TestTheOnlyNodeRefusesToStartOnRot(t *testing.T) {
+	t.Parallel()
 	node := startNode(t, "n1")
 	for range 5 {
 		node.publish("needles", "needle")

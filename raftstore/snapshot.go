@@ -115,12 +115,14 @@ type snapshots struct {
 	fs    FS
 	saved func(index uint64) // called when a snapshot is durable
 
-	fetching sync.Mutex // held while attachments are received; never waited for
+	fetching   sync.Mutex // held while attachments are received; never waited for
+	committing sync.Mutex // held by commit: the machine's own snapshot and a received one may come at once
 
 	mu       sync.Mutex       // guards what follows
 	arrived  map[string]int64 // attachments that came for the next received snapshot: name, size
 	current  *manifest        // nil if there is none
 	sequence int              // makes ids differ
+	making   map[string]bool  // ids of snapshots under way
 }
 
 // openSnapshots reads the newest snapshot of a group and removes what a crash left of unfinished ones.
@@ -206,10 +208,7 @@ func (s *snapshots) clean() error {
 			if strings.HasSuffix(e.Name(), manifestSuffix) != manifests {
 				continue
 			}
-			if e.Name() == fetchDir {
-				continue // a transfer goes on where it stopped
-			}
-			if s.current != nil && strings.HasPrefix(e.Name(), s.current.ID+".") && !strings.HasSuffix(e.Name(), ".tmp") {
+			if s.wanted(e.Name()) {
 				continue
 			}
 			if err := s.fs.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
@@ -235,6 +234,22 @@ func (s *snapshots) hasArrived(name string) (size int64, ok bool) {
 	defer s.mu.Unlock()
 	size, ok = s.arrived[name]
 	return size, ok
+}
+
+// wanted reports whether a name in the directory belongs to the current snapshot, to one under way, or to a transfer, which
+// goes on where it stopped.
+func (s *snapshots) wanted(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, _, _ := strings.Cut(name, ".")
+	return name == fetchDir || s.making[id] || s.current != nil && id == s.current.ID && !strings.HasSuffix(name, ".tmp")
+}
+
+// made says that a snapshot is no longer under way.
+func (s *snapshots) made(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.making, id)
 }
 
 // List returns the newest snapshot.
@@ -264,6 +279,10 @@ func (s *snapshots) Create(_ raft.SnapshotVersion, index, term uint64, c raft.Co
 		s.sequence += 1 + sequenceOf(s.current.ID)
 		id = fmt.Sprintf("%016x-%016x-%04d", index, term, s.sequence)
 	}
+	if s.making == nil {
+		s.making = map[string]bool{}
+	}
+	s.making[id] = true
 	s.mu.Unlock()
 	m := &manifest{ID: id, Index: index, Term: term, Servers: manifestServers(c), ConfigurationIndex: configurationIndex}
 	return newSnapshotSink(s, m)
@@ -277,7 +296,11 @@ func sequenceOf(id string) int {
 
 // commit makes the snapshot the current one and removes the one before.
 func (s *snapshots) commit(m *manifest) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	defer s.made(m.ID)
 	if now := s.newest(); now != nil && now.Index > m.Index {
+		s.made(m.ID)
 		return errors.Join(fmt.Errorf("snapshot %s came too late, %s is newer", m.ID, now.ID), s.clean())
 	}
 	b, err := appendManifest(nil, m)

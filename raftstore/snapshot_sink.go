@@ -176,6 +176,7 @@ func (s *snapshotSink) Close() error {
 		return errors.Join(fmt.Errorf("snapshot %s: %w", s.manifest.ID, io.ErrUnexpectedEOF), s.Cancel())
 	}
 	s.done = true
+	defer s.store.made(s.manifest.ID)
 	if err := s.state.Sync(); err != nil {
 		return errors.Join(err, s.state.Close())
 	}
@@ -200,6 +201,7 @@ func (s *snapshotSink) Cancel() error {
 		return nil
 	}
 	s.done = true
+	defer s.store.made(s.manifest.ID)
 	_ = s.state.Close()
 	return errors.Join(
 		s.store.fs.Remove(filepath.Join(s.store.dir, s.manifest.ID+stateSuffix)),

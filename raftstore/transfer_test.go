@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // holder is an echo that says what it has.
@@ -231,4 +233,35 @@ func FuzzTransferFrames(f *testing.F) {
 		_, _ = p.receive(x, peerFrame{kind: frameOffer + frameType(kind%5), body: b}, route{})
 		_, _ = p.receive(x, peerFrame{kind: frameChunkEnd, body: appendSum(nil, route{}, crc32.Checksum(b, castagnoli))[peerHeaderSize:]}, route{})
 	})
+}
+
+// TestASnapshotOfOwnDoesNotRemoveOneThatIsReceived has both under way at once, and the older end last.
+func TestASnapshotOfOwnDoesNotRemoveOneThatIsReceived(t *testing.T) {
+	s, err := openSnapshots(newMemFS(), "d", "d/raft/g00001", func(uint64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(index uint64) *snapshotSink {
+		sink, err := s.Create(1, index, 1, raft.Configuration{}, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sink.(*snapshotSink)
+	}
+	own, received := begin(5), begin(9)
+	stream := append(appendStreamHeader(nil, &streamHeader{stateBytes: 3, stateCRC: crc32.Checksum([]byte("abc"), castagnoli)}), "abc"...)
+	if _, err := received.Write(stream); err != nil {
+		t.Fatal(err)
+	}
+	third := begin(7)
+	if err := errors.Join(third.persist(echoSnapshot{}), third.Close(), received.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(own.persist(echoSnapshot{}), own.Close()); err == nil {
+		t.Error("an older snapshot replaced a newer one")
+	}
+	again, err := openSnapshots(s.fs, "d", "d/raft/g00001", func(uint64) {})
+	if err != nil || again.newest() == nil || again.newest().Index != 9 {
+		t.Errorf("after a restart: %v, %+v, want the snapshot at 9", err, again)
+	}
 }
