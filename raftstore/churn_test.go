@@ -188,7 +188,8 @@ func (s *blobSnapshot) Attachments() []Attachment {
 	return []Attachment{{Name: "blob", Path: s.of.path, Size: int64(len(s.state))}}
 }
 
-func (s *blobSnapshot) Release() {}
+func (s *blobSnapshot) Committed() {}
+func (s *blobSnapshot) Release()   {}
 
 // Restore compares what came, or what was moved before a crash, with the state.
 func (b *blobEcho) Restore(state io.Reader, dir string) error {
