@@ -112,21 +112,26 @@ func TestPowerCutsOfOneNodeAndOfAllLoseNothing(t *testing.T) {
 	nodes[0].wait("publishing at the end", func() error { return nodes[0].tryPublish("end") })
 	nodes[0].waitWhole(3)
 	for _, p := range nodes {
-		have := map[string]bool{}
-		for _, e := range p.everything("cut.**") {
-			have[string(e.Data)] = true
-		}
-		lost := 0
-		for _, data := range acked {
-			if !have[fmt.Sprintf("%q", data)] {
-				lost++
-			}
-		}
-		if lost > 0 {
+		if lost := p.lacks("cut.**", acked); lost > 0 {
 			t.Errorf("%s: %d of %d acknowledged events are lost", p.name, lost, len(acked))
 		}
 	}
-	t.Logf("%d acknowledged events over %d rounds, none lost", len(acked), rounds)
+	t.Logf("%d acknowledged events over %d rounds", len(acked), rounds)
+}
+
+// lacks counts the texts that no event of the pattern has.
+func (p *process) lacks(pattern string, texts []string) (lost int) {
+	p.t.Helper()
+	have := map[string]bool{}
+	for _, e := range p.everything(pattern) {
+		have[string(e.Data)] = true
+	}
+	for _, text := range texts {
+		if !have[fmt.Sprintf("%q", text)] {
+			lost++
+		}
+	}
+	return lost
 }
 
 // powerWriters publish at all nodes and remember what was acknowledged.
