@@ -111,3 +111,39 @@ func FuzzPresenceQuestions(f *testing.F) {
 		_, _ = decodeDigest(b)
 	})
 }
+
+func fullDelta() tallyDelta {
+	d := tallyDelta{1, span{0, maxDeltaItems}, nil}
+	for i := range uint64(maxDeltaItems) {
+		d.items = append(d.items, tallyItem{i << 40, i + 1, 1})
+	}
+	return d
+}
+
+func TestADeltaIsTakenInWithoutGarbage(t *testing.T) {
+	d, tally := fullDelta(), newTally()
+	packet := appendDelta(nil, &d)
+	tally.apply(d.span, d.items, func(uint64) {})
+	got := testing.AllocsPerRun(100, func() {
+		packet = appendDelta(packet[:0], &d)
+		d, err := decodePacket(packet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tally.apply(d.span, d.items, func(uint64) {})
+	})
+	if got > 2 {
+		t.Errorf("got %v allocations per packet of %d changes, want at most 2", got, maxDeltaItems)
+	}
+}
+
+func BenchmarkPresenceDelta(b *testing.B) {
+	d, tally := fullDelta(), newTally()
+	var packet []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		packet = appendDelta(packet[:0], &d)
+		d, _ := decodePacket(packet)
+		tally.apply(d.span, d.items, func(uint64) {})
+	}
+}
