@@ -265,56 +265,6 @@ func TestADrainMovesWebSockets(t *testing.T) {
 	}
 }
 
-func TestFramesFollowRFC6455(t *testing.T) {
-	s := newSite(t)
-	mask := func(f ws.Frame) ws.Frame { return ws.MaskFrame(f) }
-	rsv := ws.NewTextFrame([]byte("x"))
-	rsv.Header.Rsv = ws.Rsv(true, false, false)
-	for name, c := range map[string]struct {
-		send []byte
-		want protocol.CloseCode
-	}{
-		"no mask":              {ws.MustCompileFrame(ws.NewTextFrame([]byte("{}"))), protocol.CloseProtocol},
-		"reserved bit":         {ws.MustCompileFrame(mask(rsv)), protocol.CloseProtocol},
-		"reserved opcode":      {ws.MustCompileFrame(mask(ws.NewFrame(3, true, nil))), protocol.CloseProtocol},
-		"bare continuation":    {ws.MustCompileFrame(mask(ws.NewFrame(ws.OpContinuation, true, nil))), protocol.CloseProtocol},
-		"fragmented ping":      {ws.MustCompileFrame(mask(ws.NewFrame(ws.OpPing, false, nil))), protocol.CloseProtocol},
-		"long ping":            {ws.MustCompileFrame(mask(ws.NewPingFrame(make([]byte, 126)))), protocol.CloseProtocol},
-		"length not minimal":   {[]byte{0x81, 0x80 | 126, 0, 1, 0, 0, 0, 0, 'x'}, protocol.CloseProtocol},
-		"text not UTF-8":       {ws.MustCompileFrame(mask(ws.NewTextFrame([]byte{0xff}))), protocol.CloseBadData},
-		"too big":              {[]byte{0x81, 0x80 | 127, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}, protocol.CloseTooBig},
-		"close of one byte":    {ws.MustCompileFrame(mask(ws.NewCloseFrame([]byte{3}))), protocol.CloseProtocol},
-		"close code 1005":      {ws.MustCompileFrame(mask(ws.NewCloseFrame([]byte{3, 0xed}))), protocol.CloseProtocol},
-		"close reason bad":     {ws.MustCompileFrame(mask(ws.NewCloseFrame([]byte{3, 0xe8, 0xff}))), protocol.CloseBadData},
-		"close is echoed":      {ws.MustCompileFrame(mask(ws.NewCloseFrame(ws.NewCloseFrameBody(1000, "bye")))), protocol.CloseNormal},
-		"close code 4000 also": {ws.MustCompileFrame(mask(ws.NewCloseFrame(ws.NewCloseFrameBody(4000, "")))), 4000},
-	} {
-		t.Run(name, func(t *testing.T) {
-			client := s.dialJSON("/v1/events")
-			client.t = t
-			if _, err := client.conn.Write(c.send); err != nil {
-				t.Fatal(err)
-			}
-			client.wantClose(c.want)
-		})
-	}
-}
-
-func TestFragmentsAndControlFramesBetweenThem(t *testing.T) {
-	s := newSite(t)
-	c := s.dialJSON("/v1/events")
-	c.frame(ws.NewFrame(ws.OpText, false, []byte(`{"id":1,`)))
-	c.frame(ws.NewPingFrame([]byte("hi")))
-	c.frame(ws.NewFrame(ws.OpContinuation, false, []byte(`"ping"`)))
-	c.frame(ws.NewFrame(ws.OpContinuation, true, []byte(`:{}}`)))
-	if f := c.read(); f.Header.OpCode != ws.OpPong || string(f.Payload) != "hi" {
-		t.Errorf("got %v %q, want the pong", f.Header.OpCode, f.Payload)
-	}
-	if p := c.push(); p.Pong == nil {
-		t.Errorf("got %+v, want pong", p)
-	}
-}
-
 func TestASlowReaderLosesNothing(t *testing.T) {
 	s := newSite(t)
 	c := s.dialJSON("/v1/events?topic=a")
