@@ -10,8 +10,8 @@ import (
 
 // waiting is a long poll that is not answered yet: what its answer will need.
 type waiting struct {
-	header http.Header
-	target string // the request's
+	header http.Header // nil: the usual
+	target string      // the request's
 	tags   []string
 	after  string
 	format format
@@ -26,8 +26,11 @@ func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f forma
 		return err
 	}
 	p := &waiting{
-		header: w.header, target: r.RequestURI, tags: r.Header.Values("If-None-Match"),
+		target: r.RequestURI, tags: r.Header.Values("If-None-Match"),
 		format: f, limit: q.limit, last: r.Close,
+	}
+	if r.Header.Get("Origin") != "" {
+		p.header = w.header
 	}
 	if q.start.Kind == protocol.StartCursor {
 		p.after = q.after
@@ -35,10 +38,12 @@ func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f forma
 	c.poll, c.form, c.phase = p, formPoll, phasePoll
 	l.after(c, q.wait)
 	m := &follow{conn: c, set: newSet(q.selectors), onGapError: q.onGapError}
-	if fd := l.feeds[m.set.key]; fd != nil && p.after == fd.cursor && p.after != "" && q.attendee == nil && !q.onGapError {
-		l.join(m, fd, fd.tail())
-		l.add(m)
-		return nil
+	if q.start.Kind != protocol.StartUnset { // which for polls is the earliest
+		if fd := l.feedFor(m, q); fd != nil {
+			l.join(m, fd, fd.tail())
+			l.add(m)
+			return nil
+		}
 	}
 	d := c.id()
 	gone := func() bool { return l.find(d) == nil || c.poll != p }
@@ -136,10 +141,18 @@ func cut(b broker.Batch, limit int, before string) broker.Batch {
 func (l *loop) answerPoll(f *follow, b broker.Batch) {
 	c, p := f.conn, f.conn.poll
 	l.tally.delivered[formPoll] += uint64(len(b.Items))
-	w := &response{header: p.header}
+	w := p.response()
 	w.page(p, &b)
 	l.unfollow(f, pollGrace)
 	l.finish(c, w, p.last)
+}
+
+// response begins a poll's answer.
+func (p *waiting) response() *response {
+	if p.header != nil {
+		return &response{header: p.header}
+	}
+	return &response{header: http.Header{"X-Content-Type-Options": {"nosniff"}, "Vary": {readVary}}}
 }
 
 // page writes a poll's answer.

@@ -24,6 +24,9 @@ type query struct {
 	attendee   *attendee
 }
 
+// readVary is what the answer to a read depends on.
+const readVary = "Accept, Authorization, If-None-Match"
+
 // readEvents answers GET /v1/events and /v1/topics/{topic}/events, whichever
 // way they are asked.
 func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
@@ -41,7 +44,7 @@ func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	w.Header().Add("Vary", "Accept, Authorization, If-None-Match")
+	w.Header().Add("Vary", readVary)
 	f, err := pickFormat(r.Header.Values("Accept"))
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func forLoops(r *http.Request) bool {
 // read serves a stream or a long poll. What is wrong is answered by an error,
 // or where finding out takes time, by fail.
 func (l *loop) read(c *conn, w *response, r *http.Request, fail func(error)) error {
-	w.header.Add("Vary", "Accept, Authorization, If-None-Match")
+	w.header.Add("Vary", readVary)
 	f, err := pickFormat(r.Header.Values("Accept"))
 	if err != nil {
 		return err

@@ -139,7 +139,7 @@ func (l *loop) lose(f *follow, err error) {
 	c, e := f.conn, asError(err)
 	if c.poll != nil {
 		p := c.poll
-		w := &response{header: p.header}
+		w := p.response()
 		writeProblem(w, err)
 		l.unfollow(f, pollGrace)
 		l.finish(c, w, p.last)

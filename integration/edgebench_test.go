@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -35,14 +36,29 @@ type crowd struct {
 	b        *testing.B
 	node     *process
 	conns    []net.Conn
+	in       []*bufio.Reader
 	got      atomic.Int64
 	want     atomic.Int64
 	complete chan struct{}
 	readers  sync.WaitGroup
 }
 
+// headers by which a reader says how it wants to read.
+var headers = map[string]string{
+	"websocket": "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+	"sse":       "Accept: text/event-stream\r\n",
+	"long-poll": "",
+}
+
 // gather connects n WebSockets, each with the topic that topicOf says.
 func gather(b *testing.B, node *process, n int, topicOf func(i int) string) *crowd {
+	b.Helper()
+	return gatherBy(b, node, "websocket", n, func(i int) string { return "topic=" + topicOf(i) })
+}
+
+// gatherBy connects n readers of a kind, each with its query. Long polls are not
+// answered before there is something.
+func gatherBy(b *testing.B, node *process, kind string, n int, query func(i int) string) *crowd {
 	b.Helper()
 	c := &crowd{b: b, node: node, complete: make(chan struct{}, 1)}
 	b.Cleanup(c.leave)
@@ -51,15 +67,16 @@ func gather(b *testing.B, node *process, n int, topicOf func(i int) string) *cro
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.conns = append(c.conns, conn)
-		fmt.Fprintf(conn, "GET /v1/events?topic=%s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", topicOf(i))
+		c.conns, c.in = append(c.conns, conn), append(c.in, bufio.NewReaderSize(conn, 512))
+		fmt.Fprintf(conn, "GET /v1/events?%s HTTP/1.1\r\nHost: x\r\n%s\r\n", query(i), headers[kind])
 	}
-	for _, conn := range c.conns {
-		in := bufio.NewReaderSize(conn, 512)
+	if kind == "long-poll" {
+		return c
+	}
+	for _, in := range c.in {
 		resp, err := http.ReadResponse(in, nil)
-		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-			b.Fatalf("upgrade: got %v, %v", resp, err)
+		if err != nil || resp.StatusCode >= http.StatusBadRequest {
+			b.Fatalf("%s: got %v, %v", kind, resp, err)
 		}
 	}
 	return c
@@ -74,12 +91,12 @@ func (c *crowd) leave() {
 
 // listen counts what every client gets.
 func (c *crowd) listen() {
-	for _, conn := range c.conns {
-		c.readers.Go(func() { c.count(conn) })
+	for _, in := range c.in {
+		c.readers.Go(func() { c.count(in) })
 	}
 }
 
-func (c *crowd) count(conn net.Conn) {
+func (c *crowd) count(conn io.Reader) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := conn.Read(buf)
@@ -194,7 +211,7 @@ func sendFloor(b *testing.B, n, burst, sends int) float64 {
 		if err != nil {
 			b.Fatal(err)
 		}
-		f.conns = append(f.conns, conn)
+		f.conns, f.in = append(f.conns, conn), append(f.in, bufio.NewReaderSize(conn, 16))
 		other, err := l.Accept()
 		if err != nil {
 			b.Fatal(err)
@@ -230,25 +247,61 @@ func cpuOfThread(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkIdle measures what an idle WebSocket costs the server: resident
-// bytes, and the CPU of connecting.
+// BenchmarkIdle measures what an idle reader costs the server: resident bytes,
+// and the CPU of connecting.
 func BenchmarkIdle(b *testing.B) {
-	for name, topicOf := range map[string]func(int) string{
-		"one-topic":      func(int) string { return "bench" },
-		"topic-for-each": func(i int) string { return fmt.Sprint("bench.", i) },
-	} {
-		b.Run(name, func(b *testing.B) {
-			node := startNode(b, "n1")
-			gather(b, node, 100, topicOf) // what is needed once for all
-			memory, cpu := residentBytes(b, node), cpuOf(b, []*process{node})
-			const n = 10000
-			gather(b, node, n, topicOf)
-			cpu = cpuOf(b, []*process{node}) - cpu
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(float64(residentBytes(b, node)-memory)/n, "bytes/conn")
-			b.ReportMetric(float64(cpu.Microseconds())/n, "cpu-us/connect")
-		})
+	for _, kind := range []string{"websocket", "sse", "long-poll"} {
+		b.Run(kind+"/one-topic", func(b *testing.B) { benchIdle(b, kind, func(int) string { return "bench" }) })
+		b.Run(kind+"/topic-for-each", func(b *testing.B) { benchIdle(b, kind, func(i int) string { return fmt.Sprint("bench.", i) }) })
 	}
+}
+
+func benchIdle(b *testing.B, kind string, topicOf func(int) string) {
+	const n = 10000
+	node := startNode(b, "n1")
+	query := func(i int) string { return "topic=" + topicOf(i) }
+	if kind == "long-poll" {
+		publisher(b, node, topicOf)(1)
+		query = func(i int) string { return "topic=" + topicOf(i) + "&wait=60s&after=latest" }
+	}
+	gatherBy(b, node, kind, 100, query) // what is needed once for all
+	memory, cpu := residentBytes(b, node), cpuOf(b, []*process{node})
+	gatherBy(b, node, kind, n, query)
+	node.wait("all readers", func() error { return node.checkMetric("pushd_readers", n+100) })
+	cpu = cpuOf(b, []*process{node}) - cpu
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(residentBytes(b, node)-memory)/n, "bytes/conn")
+	b.ReportMetric(float64(cpu.Microseconds())/n, "cpu-us/connect")
+}
+
+// checkMetric wants a metric of the node to have a value.
+func (p *process) checkMetric(name string, want int) error {
+	resp, err := httpClient.Get(p.url("/metrics"))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && !strings.Contains(string(text), fmt.Sprintf("\n%s %d\n", name, want)) {
+		err = fmt.Errorf("%s is not %d", name, want)
+	}
+	return err
+}
+
+// BenchmarkReconnect measures 10,000 WebSockets that come back at once, each with
+// 10 events that it has missed.
+func BenchmarkReconnect(b *testing.B) {
+	const n, missed = 10000, 10
+	node := startNode(b, "n1")
+	publisher(b, node, func(int) string { return "bench" })(missed + 1)
+	cpu, began := cpuOf(b, []*process{node}), time.Now()
+	c := gatherBy(b, node, "websocket", n, func(int) string { return fmt.Sprintf("topic=bench&after=-%d", missed) })
+	c.expect(n * missed)
+	c.listen()
+	c.wait()
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(time.Since(began).Seconds(), "s-to-all")
+	b.ReportMetric(float64((cpuOf(b, []*process{node})-cpu).Microseconds())/n, "cpu-us/client")
 }
 
 func residentBytes(b *testing.B, p *process) int {
