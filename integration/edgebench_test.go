@@ -143,11 +143,12 @@ func BenchmarkFanOut(b *testing.B) {
 func benchFanOut(b *testing.B, readers, burst int, topicOf func(int) string) {
 	own := topicOf(0) != topicOf(1)
 	perBurst := readers * burst
+	floorBurst := min(burst, 10)
 	if own {
-		perBurst = burst
+		perBurst, floorBurst = burst, 1
 	}
 	most := max(b.N, 3*perBurst)
-	floor := sendFloor(b, readers, min(burst, 10), most)
+	floor := sendFloor(b, readers, floorBurst, most)
 	node := startNode(b, "n1")
 	c := gather(b, node, readers, topicOf)
 	c.listen()
