@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -23,15 +24,16 @@ func closing(code int, reason string) string {
 	return masked(ws.NewCloseFrame(body))
 }
 
-// TestFramesFollowRFC6455 has the rules of RFC 6455 that a server answers with a
-// close code, by section.
-func TestFramesFollowRFC6455(t *testing.T) {
-	const broken = protocol.CloseProtocol
-	rules := []struct {
-		name string
-		send string
-		want protocol.CloseCode
-	}{
+// rule is one of RFC 6455 that a server answers with a close code.
+type rule struct {
+	name, send string
+	want       protocol.CloseCode
+}
+
+const broken = protocol.CloseProtocol
+
+func rulesOfFrames() []rule {
+	return []rule{
 		{"§5.1 a client's frame is masked", string(ws.MustCompileFrame(ws.NewTextFrame([]byte("{}")))), broken},
 		{"§5.2 RSV1 without an extension", bits(0xc1, "x"), broken},
 		{"§5.2 RSV2 without an extension", bits(0xa1, "x"), broken},
@@ -50,40 +52,29 @@ func TestFramesFollowRFC6455(t *testing.T) {
 		{"§10.4 a message that is too big", "\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", protocol.CloseTooBig},
 		{"§10.4 too many fragments", masked(ws.NewFrame(ws.OpText, false, []byte("x"))) + strings.Repeat(masked(ws.NewFrame(ws.OpContinuation, false, []byte("x"))), maxFragments), protocol.CloseTooBig},
 	}
+}
+
+// rulesOfNumbers are those that hold for many numbers.
+func rulesOfNumbers() (rules []rule) {
 	for _, op := range []ws.OpCode{3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf} {
-		rules = append(rules, struct {
-			name string
-			send string
-			want protocol.CloseCode
-		}{fmt.Sprintf("§5.2 opcode %#x is reserved", op), masked(ws.NewFrame(op, true, nil)), broken})
+		rules = append(rules, rule{fmt.Sprintf("§5.2 opcode %#x is reserved", op), masked(ws.NewFrame(op, true, nil)), broken})
 	}
 	for _, length := range []uint64{1 << 31, 1 << 32, 1<<63 - 1} {
-		var b [8]byte
-		for i := range b {
-			b[i] = byte(length >> (56 - 8*i))
-		}
-		rules = append(rules, struct {
-			name string
-			send string
-			want protocol.CloseCode
-		}{fmt.Sprintf("§10.4 a length of %d", length), "\x82\xff" + string(b[:]) + "\x00\x00\x00\x00", protocol.CloseTooBig})
+		head := binary.BigEndian.AppendUint64([]byte("\x82\xff"), length)
+		rules = append(rules, rule{fmt.Sprintf("§10.4 a length of %d", length), string(head) + "\x00\x00\x00\x00", protocol.CloseTooBig})
 	}
 	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535} {
-		rules = append(rules, struct {
-			name string
-			send string
-			want protocol.CloseCode
-		}{fmt.Sprintf("§7.4 code %d is not to be sent", code), closing(code, ""), broken})
+		rules = append(rules, rule{fmt.Sprintf("§7.4 code %d is not to be sent", code), closing(code, ""), broken})
 	}
 	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999} {
-		rules = append(rules, struct {
-			name string
-			send string
-			want protocol.CloseCode
-		}{fmt.Sprintf("§5.5.1 code %d is echoed", code), closing(code, "bye"), protocol.CloseCode(code)})
+		rules = append(rules, rule{fmt.Sprintf("§5.5.1 code %d is echoed", code), closing(code, "bye"), protocol.CloseCode(code)})
 	}
+	return rules
+}
+
+func TestFramesFollowRFC6455(t *testing.T) {
 	s := newSite(t)
-	for _, r := range rules {
+	for _, r := range append(rulesOfFrames(), rulesOfNumbers()...) {
 		t.Run(r.name, func(t *testing.T) {
 			c := s.dialJSON("/v1/events")
 			c.t = t
