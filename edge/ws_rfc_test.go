@@ -30,22 +30,22 @@ type rule struct {
 	want       protocol.CloseCode
 }
 
-const broken = protocol.CloseProtocol
+const violation = protocol.CloseProtocol
 
 func rulesOfFrames() []rule {
 	return []rule{
-		{"§5.1 a client's frame is masked", string(ws.MustCompileFrame(ws.NewTextFrame([]byte("{}")))), broken},
-		{"§5.2 RSV1 without an extension", bits(0xc1, "x"), broken},
-		{"§5.2 RSV2 without an extension", bits(0xa1, "x"), broken},
-		{"§5.2 RSV3 without an extension", bits(0x91, "x"), broken},
-		{"§5.2 a length in its shortest form, 16 bits", "\x81\xfe\x00\x01\x00\x00\x00\x00x", broken},
-		{"§5.2 a length in its shortest form, 64 bits", "\x81\xff\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00x", broken},
-		{"§5.2 a length's highest bit is 0", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00x", broken},
-		{"§5.4 a continuation continues something", masked(ws.NewFrame(ws.OpContinuation, true, nil)), broken},
-		{"§5.4 a message ends before the next", masked(ws.NewFrame(ws.OpText, false, nil)) + masked(ws.NewTextFrame(nil)), broken},
-		{"§5.5 a control frame has at most 125 bytes", masked(ws.NewPingFrame(make([]byte, 126))), broken},
-		{"§5.5 a control frame is whole", masked(ws.NewFrame(ws.OpPing, false, nil)), broken},
-		{"§5.5.1 a close body has a code", masked(ws.NewCloseFrame([]byte{3})), broken},
+		{"§5.1 a client's frame is masked", string(ws.MustCompileFrame(ws.NewTextFrame([]byte("{}")))), violation},
+		{"§5.2 RSV1 without an extension", bits(0xc1, "x"), violation},
+		{"§5.2 RSV2 without an extension", bits(0xa1, "x"), violation},
+		{"§5.2 RSV3 without an extension", bits(0x91, "x"), violation},
+		{"§5.2 a length in its shortest form, 16 bits", "\x81\xfe\x00\x01\x00\x00\x00\x00x", violation},
+		{"§5.2 a length in its shortest form, 64 bits", "\x81\xff\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00x", violation},
+		{"§5.2 a length's highest bit is 0", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00x", violation},
+		{"§5.4 a continuation continues something", masked(ws.NewFrame(ws.OpContinuation, true, nil)), violation},
+		{"§5.4 a message ends before the next", masked(ws.NewFrame(ws.OpText, false, nil)) + masked(ws.NewTextFrame(nil)), violation},
+		{"§5.5 a control frame has at most 125 bytes", masked(ws.NewPingFrame(make([]byte, 126))), violation},
+		{"§5.5 a control frame is whole", masked(ws.NewFrame(ws.OpPing, false, nil)), violation},
+		{"§5.5.1 a close body has a code", masked(ws.NewCloseFrame([]byte{3})), violation},
 		{"§5.5.1 a close reason is UTF-8", closing(1000, "\xff"), protocol.CloseBadData},
 		{"§8.1 text is UTF-8", masked(ws.NewTextFrame([]byte{0xff})), protocol.CloseBadData},
 		{"§8.1 text is UTF-8 over all of its frames", masked(ws.NewFrame(ws.OpText, false, []byte("\xc3"))) + masked(ws.NewFrame(ws.OpContinuation, true, []byte("x"))), protocol.CloseBadData},
@@ -57,14 +57,14 @@ func rulesOfFrames() []rule {
 // rulesOfNumbers are those that hold for many numbers.
 func rulesOfNumbers() (rules []rule) {
 	for _, op := range []ws.OpCode{3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf} {
-		rules = append(rules, rule{fmt.Sprintf("§5.2 opcode %#x is reserved", op), masked(ws.NewFrame(op, true, nil)), broken})
+		rules = append(rules, rule{fmt.Sprintf("§5.2 opcode %#x is reserved", op), masked(ws.NewFrame(op, true, nil)), violation})
 	}
 	for _, length := range []uint64{1 << 31, 1 << 32, 1<<63 - 1} {
 		head := binary.BigEndian.AppendUint64([]byte("\x82\xff"), length)
 		rules = append(rules, rule{fmt.Sprintf("§10.4 a length of %d", length), string(head) + "\x00\x00\x00\x00", protocol.CloseTooBig})
 	}
 	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535} {
-		rules = append(rules, rule{fmt.Sprintf("§7.4 code %d is not to be sent", code), closing(code, ""), broken})
+		rules = append(rules, rule{fmt.Sprintf("§7.4 code %d is not to be sent", code), closing(code, ""), violation})
 	}
 	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999} {
 		rules = append(rules, rule{fmt.Sprintf("§5.5.1 code %d is echoed", code), closing(code, "bye"), protocol.CloseCode(code)})
