@@ -27,7 +27,10 @@ type replica struct {
 	self  string
 	// current says that the replica has had all that its leader had at some time after it was opened: before, what
 	// it holds may be hours old, and readers are served from another node.
-	current  atomic.Bool
+	current atomic.Bool
+	// goal is that position of the leader's and one more, 0 while none is known. It stays: under load a replica is always
+	// a little behind what its leader has just now.
+	goal     atomic.Uint64
 	releases releases
 }
 

@@ -118,6 +118,8 @@ func (n *Node) catchUp(ctx context.Context) (lacking bool) {
 			ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 			r.current.Store(r.Barrier(ctx) == nil)
 			cancel()
+		} else if goal := r.goal.Load(); goal > 0 {
+			r.current.Store(n.broker.Position(p) >= goal-1)
 		} else if leader, known := r.Leader(); known {
 			following[leader] = append(following[leader], p)
 		}
@@ -130,8 +132,8 @@ func (n *Node) catchUp(ctx context.Context) (lacking bool) {
 	return lacking
 }
 
-// compare asks a leader how far its partitions are, and notes which of this
-// node's replicas are as far.
+// compare asks a leader how far its partitions are: this node's replicas are
+// current once they are as far.
 func (n *Node) compare(ctx context.Context, leader string, partitions []uint16) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -143,8 +145,9 @@ func (n *Node) compare(ctx context.Context, leader string, partitions []uint16) 
 	for _, p := range partitions {
 		r, ok := n.groups.get(p)
 		position, led := positionAt(theirs, groupOf(p))
-		if ok && led && n.broker.Position(p) >= position {
-			r.current.Store(true)
+		if ok && led {
+			r.goal.Store(position + 1)
+			r.current.Store(n.broker.Position(p) >= position)
 		}
 	}
 }
