@@ -60,9 +60,7 @@ const (
 	markerIdle    = time.Second            // an idle log gets a frame that shows its last one was synced
 	stallAfter    = 2 * time.Second        // a sync that takes longer counts as a hung disk
 	rankStep      = 150 * time.Millisecond // between the voters that follow a dead leader
-	insistEvery   = 100 * time.Millisecond // a replica without a leader stands again, times its rank and one
-	insistTimes   = 4
-	probeFor      = time.Second // how long a broken leader is redialled until it is refused or answers
+	probeFor      = time.Second            // how long a broken leader is redialled until it is refused or answers
 	probeEvery    = 20 * time.Millisecond
 	dialTimeout   = 2 * time.Second
 	holdFor       = time.Minute // an append waits so long for a node that can't be reached

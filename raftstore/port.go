@@ -31,7 +31,6 @@ type port struct {
 type replica interface {
 	committed() uint64
 	following() (leader string, term uint64, ok bool) // not ok unless this replica is a follower
-	leaderless() (waits, follower bool)               // this replica waits for a leader that is not there
 	rank(dead string) (rank int, voter bool)          // place among the voters without the dead one
 	changed()
 	fetch() (*fetch, error)

@@ -31,11 +31,7 @@ func (m *mux) probe(node string) {
 // succeedAll has all groups that the node leads stand for election here, each when its turn comes.
 func (m *mux) succeedAll(node string) {
 	for _, p := range m.allPorts() {
-		rank, term, ok := p.succession(node)
-		if waits, _ := p.replica.leaderless(); !ok && waits {
-			rank, ok = p.replica.rank(node) // it has noticed by itself, and was turned down by those that had not
-		}
-		if ok {
+		if rank, term, ok := p.succession(node); ok {
 			m.spawn(func() { m.succeed(p, node, rank, term) })
 		}
 	}
@@ -98,27 +94,5 @@ func (m *mux) succeed(p *port, dead string, rank int, term uint64) {
 	}
 	if _, now, ok := p.succession(dead); ok && now == term {
 		p.inject()
-	}
-	p.insist(rank)
-}
-
-// insist stands again for as long as nobody leads: who stood first may lack entries that this replica has, or was
-// turned down by one that had not noticed yet.
-func (p *port) insist(rank int) {
-	again := time.NewTicker(time.Duration(rank+1) * insistEvery)
-	defer again.Stop()
-	for range insistTimes {
-		select {
-		case <-again.C:
-		case <-p.ctx.Done():
-			return
-		}
-		waits, follower := p.replica.leaderless()
-		if !waits {
-			return
-		}
-		if follower {
-			p.inject()
-		}
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // hearing is when something came last from each node, over any connection.
@@ -45,12 +43,3 @@ func (s *Store) Leads(node string) bool { return s.mux.leads(node) }
 // It is for callers who have found out that the node hangs or is cut off from the others, too: it brings down a leader
 // that lives.
 func (s *Store) Succeed(node string) { s.mux.succeedAll(node) }
-
-// leaderless reports whether this replica waits for a leader, and whether as a follower: a candidate stands already.
-func (g *Group) leaderless() (waits, follower bool) {
-	if _, known := g.Leader(); known {
-		return false, false
-	}
-	state := g.raft.State()
-	return state == raft.Follower || state == raft.Candidate, state == raft.Follower
-}
