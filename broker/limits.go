@@ -7,6 +7,8 @@ const (
 	maxBatchBytes   = 256 << 10 // of one log entry, unless one event alone has more
 	maxQueuedEvents = 16 << 10  // publishes waiting for one partition at one node
 	publishTimeout  = 10 * time.Second
+	gatherFrom      = 4                      // events of a node's batch behind which the next one waits
+	gatherFor       = time.Millisecond       // for so long
 	retryPause      = 20 * time.Millisecond  // between looks for a leader
 	leaderLook      = 50 * time.Millisecond  // between looks whether who is asked still leads
 	leaderAnswer    = 200 * time.Millisecond // another node tells within this who leads

@@ -93,6 +93,9 @@ func (q *queue) run() {
 		q.land(refused, why)
 		if len(batch) > 0 {
 			q.send(batch)
+			if len(batch) >= gatherFrom {
+				pause(q.broker.running, gatherFor) // publishers that were answered send their next: let more of them share an entry
+			}
 		} else if len(refused) == 0 {
 			return
 		}
