@@ -67,6 +67,8 @@ type Options struct {
 	// ScrubRate is how much of the segments that are full is read over again, in bytes per second, to find damage
 	// in time; 0 means 1 MiB, less than 0 none.
 	ScrubRate int
+	// Fatal is called when a segment can't be written: the node must stop. nil panics.
+	Fatal func(error)
 	// Damaged is called when a replica is found to differ from all others; nil: it is only logged.
 	Damaged func(partition uint16, reason string)
 }
@@ -82,6 +84,7 @@ type Broker struct {
 
 	scrubRate int
 	onDamage  func(partition uint16, reason string)
+	fatal     func(error)
 
 	catalog atomic.Pointer[Catalog]
 	live    liveReaders
@@ -104,7 +107,7 @@ type Broker struct {
 func New(o Options) (*Broker, error) {
 	b := &Broker{
 		self: o.Self, dir: o.Dir, peers: o.Peers, log: o.Log, tail: o.TailBytes, now: o.Now,
-		scrubRate: o.ScrubRate, onDamage: o.Damaged,
+		scrubRate: o.ScrubRate, onDamage: o.Damaged, fatal: o.Fatal,
 		partitions: map[uint16]*Partition{}, logs: map[uint16]Log{}, queues: map[uint16]*queue{},
 		batchers: map[uint16]*batcher{},
 	}
@@ -167,6 +170,7 @@ func (b *Broker) Partition(id uint16) *Partition {
 	p := b.partitions[id]
 	if p == nil {
 		p = newPartition(id, filepath.Join(b.dir, fmt.Sprintf("p%04d", id)), b.tail, b.catalog.Load)
+		p.fatal = b.fatal
 		b.partitions[id] = p
 	}
 	return p

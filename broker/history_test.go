@@ -189,16 +189,21 @@ func TestScrubbingFindsDamageThatNobodyReads(t *testing.T) {
 }
 
 func TestAnIndexFileWithAnyBitWrongIsMadeAnew(t *testing.T) {
-	f := newFixture(t, 1)
-	f.fill(50)
-	f.cutSegment()
-	p := f.logs[0].partition
-	if err := p.tend(); err != nil {
+	p := bare(t) // which nobody tidies meanwhile
+	for i := range 20 {
+		p.Apply(uint64(i+1), entryOf(fmt.Sprint("t", i%5), time.Now().UnixNano(), i))
+	}
+	s := p.growing()
+	if err := s.flush(); err != nil {
 		t.Fatal(err)
 	}
-	s := p.segments[0]
-	if !s.sealed() {
-		t.Fatal("not sealed")
+	next, err := createSegment(p.dir+"/"+segmentName(p.position+1), p.position+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.segments = append(p.segments, next)
+	if err := p.tend(); err != nil || !s.sealed() {
+		t.Fatalf("not sealed: %v", err)
 	}
 	for bit := range 8 * s.imageSize() {
 		flip(t, indexPath(s.path), bit)
@@ -387,4 +392,20 @@ func TestWhoComesFromBeforeWhatIsRememberedIsTold(t *testing.T) {
 	f.publish("a", "2")
 	f.want(f.subscribe(cursor, "a"), "gap a 0-0 epoch_changed", "2")
 	f.want(f.subscribe("earliest", "a"), "2")
+}
+
+func TestADiskThatFailsEndsTheNodeInWords(t *testing.T) {
+	p := bare(t)
+	ended := make(chan error, 1)
+	p.fatal = func(err error) { ended <- err }
+	p.Apply(1, entryOf("a", 1, 1))
+	_ = p.growing().file.Close() // writes fail from now on
+	go func() {
+		for i := uint64(2); ; i++ {
+			p.Apply(i, appendProposal(appendPublishHead(nil, 1, 1), &proposal{event: protocol.Event{Topic: "a", ID: "x", Data: make([]byte, flushBytes)}}))
+		}
+	}()
+	if err := <-ended; !strings.Contains(err.Error(), "append to") {
+		t.Errorf("got %v, want what could not be written", err)
+	}
 }

@@ -19,6 +19,7 @@ type Partition struct {
 	dir      string
 	policies func() *Catalog
 	tailMax  int
+	fatal    func(error) // nil panics
 
 	// files is held by who removes, writes or moves files by name, so that housekeeping does not touch what a
 	// snapshot brings. It is taken before mu.
@@ -77,8 +78,7 @@ type stored struct {
 }
 
 // Apply applies one log entry and returns []stored for a publish, error or nil
-// for a deletion. A failing disk panics with an error that names it: the node
-// must not go on.
+// for a deletion. When the disk fails it does not return: the node must not go on.
 func (p *Partition) Apply(index uint64, entry []byte) any {
 	c, err := decodeCommand(entry, p.room)
 	if errors.Is(err, errNewer) {
@@ -88,7 +88,7 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		return fmt.Errorf("partition %d: entry %d: %w", p.id, index, err)
 	}
 	if err := p.roll(); err != nil {
-		panic(err)
+		p.fail(err)
 	}
 	p.mu.Lock()
 	if index != 0 && index <= p.index {
@@ -124,10 +124,20 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 	p.wakeWaiting(&wake)
 	p.mu.Unlock()
 	if err := p.flush(); err != nil {
-		panic(err)
+		p.fail(err)
 	}
 	wake.run()
 	return result
+}
+
+// fail ends the node: what the log says is not on this disk. Nothing is applied
+// any more.
+func (p *Partition) fail(err error) {
+	if p.fatal == nil {
+		panic(err)
+	}
+	p.fatal(fmt.Errorf("partition %d: %w", p.id, err))
+	select {} // until the process ends
 }
 
 // publish decides on one proposal. p.mu is held.

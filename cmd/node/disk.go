@@ -17,6 +17,9 @@ func (n *Node) diskFailed(err error) {
 		"if not, give the node a new --data-dir on another one, and remove the old node with 'pushd cluster rm'", err))
 }
 
+// segmentFailed ends the node when events could not be written behind the log.
+func (n *Node) segmentFailed(err error) { n.diskFailed(fmt.Errorf("%w: %w", ErrDisk, err)) }
+
 // Writable is nil unless this node's disk has no room for new events.
 func (r *replica) Writable() error {
 	if err := r.store.Writable(); err != nil {

@@ -138,7 +138,7 @@ func (n *Node) openCluster(ctx context.Context) (err error) {
 func (n *Node) openStore() (err error) {
 	n.meta = broker.NewMeta()
 	n.broker, err = broker.New(broker.Options{
-		Self: n.home.NodeID, Dir: n.home.path("part"), Peers: peers{n.link, n.gossip}, Log: n.log, Damaged: n.partitionDamaged,
+		Self: n.home.NodeID, Dir: n.home.path("part"), Peers: peers{n.link, n.gossip}, Log: n.log, Damaged: n.partitionDamaged, Fatal: n.segmentFailed,
 	})
 	if err != nil {
 		return err
