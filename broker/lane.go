@@ -72,6 +72,21 @@ func (s *Subscription) follows(topic string) bool {
 	return false
 }
 
+// selectorsAt lists the selectors that the reader's lanes of a partition have.
+func (s *Subscription) selectorsAt(partition uint16) (list []string) {
+	for _, l := range s.lanes {
+		if l.partition != partition {
+			continue
+		}
+		for _, i := range l.members {
+			if text := s.selectors[i].String(); !slices.Contains(list, text) {
+				list = append(list, text)
+			}
+		}
+	}
+	return list
+}
+
 // mergeLanes joins lanes of one partition that have met, and leaves the lanes in
 // order of partition and position.
 func (s *Subscription) mergeLanes() {

@@ -40,7 +40,7 @@ type Partition struct {
 	tail      tail
 	buried    []string                              // deleted topics, oldest first
 	armed     map[string]map[*Subscription]struct{} // readers that wait for a topic, which need not exist
-	waiting   map[*Subscription]struct{}            // armed readers with patterns
+	waiting   waiting                               // readers with patterns, or with several topics
 	awaited   []awaited
 	closed    bool
 	recent    recentlyLost
@@ -65,7 +65,7 @@ func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
 		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(), producers: newProducers(),
-		armed: map[string]map[*Subscription]struct{}{}, waiting: map[*Subscription]struct{}{},
+		armed: map[string]map[*Subscription]struct{}{},
 	}
 }
 

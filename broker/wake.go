@@ -15,7 +15,7 @@ type wakeList struct {
 
 // wakeTopic takes the readers that wait for a topic. p.mu is held.
 func (p *Partition) wakeTopic(w *wakeList, t *topic) {
-	if len(p.waiting) > 0 && (len(w.topics) == 0 || w.topics[len(w.topics)-1] != t) {
+	if len(p.waiting.readers) > 0 && (len(w.topics) == 0 || w.topics[len(w.topics)-1] != t) {
 		w.topics = append(w.topics, t)
 	}
 	if len(p.armed) > 0 {
@@ -43,14 +43,8 @@ func (w *wakeList) run() {
 // wakeWaiting takes the pattern readers that a changed topic concerns, and
 // whoever waits for a position that is reached. p.mu is held.
 func (p *Partition) wakeWaiting(w *wakeList) {
-	for s := range p.waiting {
-		for _, t := range w.topics {
-			if s.follows(t.name) {
-				w.subs = append(w.subs, s)
-				delete(p.waiting, s)
-				break
-			}
-		}
+	for _, t := range w.topics {
+		w.subs = p.waiting.takeTopic(w.subs, t.name)
 	}
 	kept := p.awaited[:0]
 	for _, a := range p.awaited {
@@ -68,7 +62,7 @@ func (p *Partition) wakeEverybody(w *wakeList) {
 	for _, readers := range p.armed {
 		w.take(readers)
 	}
-	w.take(p.waiting)
+	w.subs = p.waiting.takeAll(w.subs)
 	p.wakeWaiting(w)
 }
 
@@ -126,7 +120,7 @@ func (p *Partition) arm(s *Subscription, w want) bool {
 		return false // while something is repaired, whoever waits is woken at the end
 	}
 	if w.single == "" {
-		p.waiting[s] = struct{}{}
+		p.waiting.arm(s, func() []string { return s.selectorsAt(p.id) })
 		return true
 	}
 	readers := p.armed[w.single]
@@ -142,7 +136,7 @@ func (p *Partition) arm(s *Subscription, w want) bool {
 func (p *Partition) disarm(s *Subscription, names []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.waiting, s)
+	p.waiting.disarm(s)
 	for _, name := range names {
 		delete(p.armed[name], s)
 		if len(p.armed[name]) == 0 {
