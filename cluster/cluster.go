@@ -32,11 +32,12 @@ type Options struct {
 	ID, Name, ClusterID  string // ClusterID "": adopt that of the first member met
 	Role, Zone, Version  string
 	Started              time.Time
-	ClientAddr, PeerAddr string   // told to the others; an unspecified host becomes the gossip address's
-	GossipAddr           string   // host:port to bind; port 0: any
-	Seeds                []string // gossip addresses of members; host names count as all their addresses
-	KnownPath            string   // file of last-known addresses; "": none
-	Keys                 Keys     // gossip is encrypted with the first; none: not at all
+	ClientAddr, PeerAddr string    // told to the others; an unspecified host becomes the gossip address's
+	GossipAddr           string    // host:port to bind; port 0: any
+	Seeds                []string  // gossip addresses of members; host names count as all their addresses
+	KnownPath            string    // file of last-known addresses; "": none
+	Keys                 Keys      // gossip is encrypted with the first; none: not at all
+	Protocols            Protocols // versions that this node understands; zero: those of this build
 	Log                  *slog.Logger
 	Transport            memberlist.Transport // nil: the network
 }
@@ -54,16 +55,17 @@ type Cluster struct {
 
 	presence atomic.Pointer[Presence] // nil: none was started
 
-	mu        sync.Mutex // guards what follows
-	self      Node
-	nodes     map[string]Node      // the others, by id
-	died      map[string]time.Time // when those not alive went
-	known     map[string]string    // last-known gossip addresses, by id
-	watchers  map[chan struct{}]struct{}
-	trouble   string    // why a seed that was asked is no use, in words
-	reason    error     // why this node must stop; the first one counts
-	sawOther  time.Time // when the first was seen since the start
-	contested time.Time // when members last held this node to be elsewhere
+	mu         sync.Mutex // guards what follows
+	self       Node
+	nodes      map[string]Node      // the others, by id
+	died       map[string]time.Time // when those not alive went
+	known      map[string]string    // last-known gossip addresses, by id
+	watchers   map[chan struct{}]struct{}
+	trouble    string    // why a seed that was asked is no use, in words
+	turnedDown string    // the last node that was refused for its version, and why
+	reason     error     // why this node must stop; the first one counts
+	sawOther   time.Time // when the first was seen since the start
+	contested  time.Time // when members last held this node to be elsewhere
 }
 
 // Start begins to gossip and tries its seeds once. It fails where this node may
@@ -80,6 +82,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	c.wg.Go(func() { c.workEvents(run) })
 	c.join(ctx)
+	c.speak()
 	if err := c.mustStop(); err != nil {
 		_ = c.Close()
 		return nil, err
@@ -101,6 +104,10 @@ func newCluster(o Options, stop context.CancelFunc) *Cluster {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	if c.self.Protocols = o.Protocols; o.Protocols == (Protocols{}) {
+		c.self.Protocols = ownProtocols
+	}
+	c.self.Protocols.Speaks = c.self.Protocols.Min
 	c.self.settled = len(o.Seeds) == 0 && len(c.known) == 0 // a founder is nobody's newcomer
 	c.events.ready = make(chan struct{}, 1)
 	return c

@@ -14,6 +14,7 @@ func sampleNode() Node {
 	return Node{
 		Name: "n1", ClusterID: "c-1", State: StateDraining, Role: "full", Zone: "z", Version: "0.1.0",
 		ClientAddr: "10.0.0.1:7340", PeerAddr: "10.0.0.1:7341", Started: time.Unix(1_700_000_000, 5),
+		Protocols: Protocols{2, 4, 3},
 	}
 }
 

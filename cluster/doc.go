@@ -8,6 +8,7 @@
 //	node  gone          a node, and the bytes that tell of it
 //	gossip  members     memberlist's callbacks; the view that is made of them
 //	join  seeds         how a node finds the others again and again, or must stop
+//	version             which versions of the protocol nodes understand, and speak
 //	link  linkhello     one listener for all traffic between nodes; who calls whom
 //	linkcall linkwriter calls: one connection per ordered pair, coalesced writes
 //	linkstream          frames that one node pushes to another
@@ -26,6 +27,9 @@
 //     unless it is forgotten ([Cluster.Forget]). The
 //     newcomer stops with [ErrNameTaken], the other one stays, whatever their
 //     clocks say.
+//   - Any two living members have a version of the protocol in common. A newcomer
+//     that some member does not understand stops with [ErrTooFarApart], and the
+//     members log why.
 //   - A node id is used by one process. The newcomer stops with [ErrTwice]; a
 //     node that merely moved to another address does not.
 //   - A split of any length heals within ten seconds of the network's healing:

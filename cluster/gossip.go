@@ -119,7 +119,7 @@ func fromMemberlist(n *memberlist.Node) (Node, error) {
 }
 
 // NotifyAlive keeps another cluster's nodes out of this one's view, and those
-// that have a name which another member had before. It refuses nodes one by one,
+// that have a name which another member had before or speak what a member does not understand. It refuses nodes one by one,
 // where refusing a whole merge could keep a split open.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	node, err := fromMemberlist(n)
@@ -130,6 +130,9 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 		return nil
 	}
 	if err := d.admit(node); err != nil {
+		return err
+	}
+	if err := d.c.checkProtocol(node); err != nil {
 		return err
 	}
 	return d.c.nameIsFree(node)
@@ -154,6 +157,9 @@ func (d delegate) NotifyMerge(peers []*memberlist.Node) (refusal error) {
 			continue
 		}
 		if err = d.admit(node); err == nil {
+			err = d.c.checkProtocol(node)
+		}
+		if err == nil {
 			err = d.c.checkName(node)
 		}
 		if refusal == nil {

@@ -109,6 +109,7 @@ func (c *Cluster) settle(now time.Time) {
 	c.mu.Unlock()
 	if ripe {
 		c.announce(noWait)
+		c.speak()
 	}
 }
 

@@ -19,6 +19,7 @@ func (c *Cluster) workEvents(ctx context.Context) {
 			c.work(e)
 		}
 		c.remember()
+		c.speak()
 		if id := c.ClusterID(); id != announced {
 			announced = id
 			c.announce(noWait)

@@ -33,6 +33,7 @@ type Node struct {
 	GossipAddr           string // where memberlist reaches it
 	Started              time.Time
 	Gone                 time.Time // when it died or left, as far as is known; zero while it is alive
+	Protocols            Protocols
 
 	// settled says that it has been a member for a while, so that of two nodes
 	// with one name the other is the newcomer, whatever the clocks say.
@@ -77,8 +78,8 @@ const (
 var errMeta = errors.New("malformed node metadata")
 
 // appendMeta writes what a node gossips of itself: version, flags, start in
-// nanoseconds, then texts with a byte for their length. [Options] keeps all of
-// it within 512 bytes.
+// nanoseconds, then texts with a byte for their length, then the protocols'
+// versions. [Options] keeps all of it within 512 bytes.
 func appendMeta(dst []byte, n *Node) []byte {
 	var flags byte
 	switch n.State {
@@ -95,7 +96,7 @@ func appendMeta(dst []byte, n *Node) []byte {
 	for _, s := range []string{n.Name, n.ClusterID, n.Role, n.Zone, n.Version, n.ClientAddr, n.PeerAddr} {
 		dst = append(append(dst, byte(len(s))), s...)
 	}
-	return dst
+	return append(dst, n.Protocols.Min, n.Protocols.Max, n.Protocols.Speaks)
 }
 
 // decodeMeta reads a node's metadata. More may follow what this version knows.
@@ -121,6 +122,10 @@ func decodeMeta(b []byte) (n Node, err error) {
 			return n, errMeta
 		}
 		*s, rest = string(rest[1:1+int(rest[0])]), rest[1+int(rest[0]):]
+	}
+	n.Protocols = Protocols{1, 1, 1} // of nodes from before there were others
+	if len(rest) >= 3 {
+		n.Protocols = Protocols{rest[0], rest[1], rest[2]}
 	}
 	return n, nil
 }
