@@ -28,40 +28,46 @@ func (p *Partition) removeRetired(paths []string) {
 	}
 }
 
-// tend seals and compacts what there is to seal and compact.
+// tend seals and compacts what there is to seal and compact, a segment at a time,
+// so that retention and a snapshot that is installed get their turn between.
 func (p *Partition) tend() error {
-	p.files.Lock()
-	defer p.files.Unlock()
-	if err := p.seal(); err != nil {
-		return err
-	}
 	for {
-		if more, err := p.compact(); err != nil || !more {
+		p.files.Lock()
+		more, err := p.seal()
+		if err == nil && !more {
+			more, err = p.compact()
+		}
+		p.files.Unlock()
+		if err != nil || !more {
 			return err
 		}
 	}
 }
 
-// seal writes the index files of segments that are full.
-func (p *Partition) seal() error {
-	for _, s := range p.fullSegments() {
-		image := s.sealImage(p.names(s))
-		if err := writeFile(indexPath(s.path), image); err != nil {
-			return err
-		}
-		x, release, err := openImage(indexPath(s.path))
-		if err != nil {
-			return fmt.Errorf("%s: %w", indexPath(s.path), err)
-		}
-		p.mu.Lock()
-		if p.has(s) {
-			s.index, s.release = x, release
-		} else {
-			defer release()
-		}
-		p.mu.Unlock()
+// seal writes the index file of a segment that is full, and says whether there
+// was one.
+func (p *Partition) seal() (bool, error) {
+	s := p.unsealed()
+	if s == nil {
+		return false, nil
 	}
-	return nil
+	if err := writeFile(indexPath(s.path), s.sealImage(p.names(s))); err != nil {
+		return false, err
+	}
+	x, release, err := openImage(indexPath(s.path))
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", indexPath(s.path), err)
+	}
+	p.mu.Lock()
+	there := p.has(s)
+	if there {
+		s.index, s.release = x, release
+	}
+	p.mu.Unlock()
+	if !there {
+		release()
+	}
+	return true, nil
 }
 
 func openImage(path string) (*index, func(), error) {
@@ -76,16 +82,16 @@ func openImage(path string) (*index, func(), error) {
 	return x, release, err
 }
 
-// fullSegments lists the segments that are full but not sealed.
-func (p *Partition) fullSegments() (list []*segment) {
+// unsealed is a segment that is full but not sealed, nil if there is none.
+func (p *Partition) unsealed() *segment {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for i, s := range p.segments {
 		if i < len(p.segments)-1 && !s.sealed() {
-			list = append(list, s)
+			return s
 		}
 	}
-	return list
+	return nil
 }
 
 // names gives the names of the topics in an unsealed segment, by slot.

@@ -287,7 +287,7 @@ func TestASegmentThatIsTooShortIsDamaged(t *testing.T) {
 	}
 	f.cutSegment()
 	f.publish("a", "last")
-	if err := p.seal(); err != nil {
+	if err := p.tend(); err != nil {
 		t.Fatal(err)
 	}
 	state := snapOf(t, p)
@@ -306,7 +306,7 @@ func TestARottenIndexGivesNobodyAnothersEvents(t *testing.T) {
 	f.publish("secret", "2")
 	f.cutSegment()
 	f.publish("a", "3")
-	if err := p.seal(); err != nil {
+	if err := p.tend(); err != nil {
 		t.Fatal(err)
 	}
 	s := p.segments[0]
@@ -375,7 +375,7 @@ func TestADamagedRecordDoesNotKeepOtherSegmentsFromCompaction(t *testing.T) {
 		}
 		f.cutSegment()
 	}
-	if err := p.seal(); err != nil {
+	if err := p.tend(); err != nil {
 		t.Fatal(err)
 	}
 	w, _ := p.spanOf(1)
