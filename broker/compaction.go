@@ -87,7 +87,7 @@ func (p *Partition) unsealed() *segment {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for i, s := range p.segments {
-		if i < len(p.segments)-1 && !s.sealed() {
+		if i < len(p.segments)-1 && !s.sealed() && s.len() > 0 { // an empty one is removed
 			return s
 		}
 	}
