@@ -75,7 +75,13 @@ func (s *Server) storeBatch(r *http.Request, items []json.RawMessage, parse func
 		list, at = append(list, p), append(at, i)
 	}
 	if len(list) > 0 {
-		for i, result := range s.countStored(s.options.Broker.PublishBatch(r.Context(), list)) {
+		ctx, span := s.startPublish(r)
+		for i := range list {
+			span.carry(&list[i].Event)
+		}
+		stored := s.countStored(s.options.Broker.PublishBatch(ctx, list))
+		span.endBatch(stored)
+		for i, result := range stored {
 			results[at[i]] = result
 		}
 	}

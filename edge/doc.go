@@ -15,7 +15,7 @@
 // # Parts
 //
 //	server listen router cors problem    listeners, routes, origins, refusals
-//	publish batch cloudevents     what comes in over HTTP
+//	publish batch cloudevents trace   what comes in over HTTP, and its spans
 //	read accept                   what a reader asks for, however it asks
 //	netpoll loop conn             sockets without goroutines; netpoll_conn: with
 //	head handoff                  requests on a loop, and on their way to net/http

@@ -28,7 +28,10 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.options.Broker.Publish(r.Context(), &p)
+	ctx, span := s.startPublish(r)
+	span.carry(&p.Event)
+	done, err := s.options.Broker.Publish(ctx, &p)
+	span.end(topic, done, err)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pushd/pushd/protocol"
 )
 
@@ -26,6 +28,7 @@ type Options struct {
 	Health   Health                  // nil: always ready
 	Metrics  func(dst []byte) []byte // appends the rest of the node's to /metrics; nil: there are none
 	Log      *slog.Logger            // nil discards
+	Tracer   trace.Tracer            // of publishes over HTTP; nil: none
 
 	Origins       []string // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
 	MaxEventBytes int      // payload of an event; 0 means 1 MiB

@@ -82,10 +82,12 @@ func (d *Dispatcher) attempt(j job) (*broker.Record, result) {
 	if j.lane.until != 0 {
 		o.header["Pushd-Replay"] = []string{"1"}
 	}
+	span := d.startSpan(ctx, o.header)
 	r := d.exchange(o.request(ctx, http.MethodPost, j.to, d.now()))
 	if r.status == 0 && j.ctx.Err() != nil {
 		r.verdict = canceled
 	}
+	endSpan(span, j, record, &r)
 	return record, r
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pushd/pushd/broker"
 )
 
@@ -33,6 +35,7 @@ type Options struct {
 	Broker *broker.Broker
 	Node   Node
 	Log    *slog.Logger // nil discards
+	Tracer trace.Tracer // of attempts; nil: none
 
 	AllowPrivate bool                      // requests may go to any address
 	AllowHTTP    bool                      // and without TLS

@@ -24,7 +24,7 @@
 //	lead match follow   a led partition: feeding lanes, saving progress, taking over
 //	lane                a webhook in a partition: what is not settled (pure)
 //	endpoint breaker schedule   how a URL is asked, and when again (pure)
-//	request signature attempt egress   one POST
+//	request signature attempt egress trace   one POST, and its span
 //	service spec verify ask tell   registrations, handshake, other nodes, events about them
 //	seal attempts metrics   secrets at rest; the last attempts; counters
 //

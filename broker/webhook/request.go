@@ -3,9 +3,7 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -46,7 +44,7 @@ func outgoingEvent(format string, partition uint16, r *broker.Record) outgoing {
 	}
 	for _, h := range r.Headers {
 		if strings.EqualFold(h.Name, "traceparent") {
-			o.header["Traceparent"] = []string{childSpan(h.Value)}
+			o.header["Traceparent"] = []string{h.Value}
 		}
 	}
 	switch format {
@@ -69,20 +67,6 @@ func guessType(k protocol.Kind) string {
 		return "application/octet-stream"
 	}
 	return "text/plain; charset=utf-8"
-}
-
-// childSpan keeps the trace and names a new span in it (W3C Trace Context §3.2).
-func childSpan(parent string) string {
-	parts := strings.Split(parent, "-")
-	if len(parts) != 4 || len(parts[2]) != 16 {
-		return parent
-	}
-	var id [8]byte
-	for i := range id {
-		id[i] = byte(rand.Uint32())
-	}
-	parts[2] = hex.EncodeToString(id[:])
-	return strings.Join(parts, "-")
 }
 
 // request signs and makes the HTTP request.

@@ -45,6 +45,8 @@ type Config struct {
 	WebhookAllowHTTP    bool // webhooks may go to http:// URLs
 	WebhookNoVerify     bool // webhooks need no handshake before the first event
 
+	OTLPEndpoint string // URL of an OpenTelemetry collector; "" means what OTEL_EXPORTER_OTLP_ENDPOINT says, else none
+
 	network *network // nil: the operating system's
 
 	Version string       // shown to other nodes and in answers
@@ -114,6 +116,11 @@ func (c Config) Check() error {
 		return &ConfigError{"client-addr", c.ClientAddr + " is reachable from other hosts and no keys are configured; use a loopback address, or say --insecure-no-auth if everybody may read and publish"}
 	case !c.InsecureCluster && c.ClusterKeyFile == "" && !(loopback(c.PeerAddr) && loopback(c.GossipAddr)):
 		return &ConfigError{"peer-addr", "peer and gossip addresses beyond loopback are open to everybody without cluster keys; make a key with pushd keygen and give it to all nodes with --cluster-key-file, or say --insecure-cluster on a network you trust"}
+	}
+	if c.OTLPEndpoint != "" {
+		if _, err := collectorURL(c.OTLPEndpoint, ""); err != nil {
+			return &ConfigError{"otlp-endpoint", err.Error()}
+		}
 	}
 	_, err := c.keys()
 	return err

@@ -23,7 +23,7 @@
 //	drain silence          SIGTERM; leaders that hang
 //	network                the operating system's, or one of a simulation
 //	status readers         what is asked of all nodes
-//	metrics                what the parts below the edge tell at /metrics
+//	metrics telemetry      what the parts below the edge tell at /metrics; spans
 //	presence               who is in a topic, where its policy allows it
 //	presencelog presencerecord   the record of it: which node keeps which; one topic's
 //

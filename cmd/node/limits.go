@@ -30,6 +30,7 @@ const (
 	noticeLimit     = 5 * time.Second        // a stopping node serves on so that who probes it learns of it
 	noticeProbes    = 3                      // probes that have to fail for a load balancer to believe it
 	moveRate        = 2000                   // clients that one node takes over in a second from those that drain
+	flushTimeout    = 2 * time.Second        // a stopping node sends its last spans within this
 	joinReminder    = 5 * time.Second        // between log lines while no member of --join answers
 	keyPeriod       = 200 * time.Millisecond // between looks for the key of webhook secrets
 	seenPause       = 2 * time.Millisecond   // between looks for a change in this node's catalog

@@ -37,6 +37,7 @@ type Node struct {
 	groups    groups
 	edge      *edge.Server
 	webhooks  *webhook.Dispatcher
+	telemetry telemetry
 
 	clients, peerListener net.Listener
 	transferred           pacer // hand-overs to preferred leaders
@@ -82,6 +83,9 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 		return err
 	}
 	if n.peerListener, err = n.cfg.listen(n.cfg.PeerAddr, "peer-addr"); err != nil {
+		return err
+	}
+	if err := n.openTelemetry(ctx); err != nil {
 		return err
 	}
 	if err := n.openCluster(ctx); err != nil {
@@ -204,7 +208,7 @@ func (n *Node) handlePeers() {
 func (n *Node) openEdge() {
 	n.edge = edge.New(edge.Options{
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
-		Health: n, Log: n.log, DrainWindow: n.drainWindow,
+		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow,
 	})
 	n.wg.Go(func() {
 		if err := n.edge.Serve(n.clients); err != nil {
@@ -328,4 +332,5 @@ func (n *Node) close() {
 	}
 	n.wg.Wait()
 	n.home.close()
+	n.telemetry.close()
 }

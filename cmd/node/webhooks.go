@@ -36,7 +36,7 @@ func (n *Node) openWebhooks(run context.Context) error {
 		w.key.Store(&key)
 	}
 	n.webhooks = webhook.New(webhook.Options{
-		Broker: n.broker, Node: w, Log: n.log, Own: n.ownAddress,
+		Broker: n.broker, Node: w, Log: n.log, Tracer: n.telemetry.tracer(), Own: n.ownAddress,
 		AllowPrivate: n.cfg.WebhookAllowPrivate, AllowHTTP: n.cfg.WebhookAllowHTTP, NoVerify: n.cfg.WebhookNoVerify,
 	})
 	n.link.Handle(methodWebhooks, func(_ context.Context, _ string, req []byte) ([]byte, error) {

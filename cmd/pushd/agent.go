@@ -54,6 +54,7 @@ func agentFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "webhook-allow-http", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_HTTP"}, Usage: "let webhooks go to http:// URLs"},
 		&cli.BoolFlag{Name: "webhook-no-verify", EnvVars: []string{"PUSHD_WEBHOOK_NO_VERIFY"}, Usage: "send events without asking the endpoint first"},
 		text("cluster-key-file", "CLUSTER_KEY_FILE", "`FILE` with the key that all nodes share (pushd keygen); encrypts what they say to each other"),
+		text("otlp-endpoint", "OTLP_ENDPOINT", "`URL` of an OpenTelemetry collector that gets traces over HTTP (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none)"),
 		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
 	}
 }
@@ -69,7 +70,7 @@ func runAgent(c *cli.Context) error {
 	for name, field := range map[string]*string{
 		"node-name": &cfg.NodeName, "data-dir": &cfg.DataDir, "client-addr": &cfg.ClientAddr, "peer-addr": &cfg.PeerAddr,
 		"gossip-addr": &cfg.GossipAddr, "role": &cfg.Role, "zone": &cfg.Zone,
-		"cluster-key-file": &cfg.ClusterKeyFile,
+		"cluster-key-file": &cfg.ClusterKeyFile, "otlp-endpoint": &cfg.OTLPEndpoint,
 	} {
 		if c.IsSet(name) {
 			*field = c.String(name)

@@ -37,6 +37,8 @@ type file struct {
 	WebhookAllowPrivate *bool `yaml:"webhook_allow_private"`
 	WebhookAllowHTTP    *bool `yaml:"webhook_allow_http"`
 	WebhookNoVerify     *bool `yaml:"webhook_no_verify"`
+
+	OTLPEndpoint *string `yaml:"otlp_endpoint"`
 }
 
 // loadConfig fills cfg from a file; "" is none.
