@@ -29,12 +29,13 @@ type conn struct {
 	gen  uint32 // counts the slot's connections, so that an old name finds nobody
 
 	phase    phase
-	form     form // how it is given events
-	awaiting bool // a ping is unanswered
-	paused   bool // not read: there is enough to do
-	several  bool // a WebSocket's pushes say which subscribe they belong to
-	counted  bool // it is one of the node's readers
-	goodbye  bool // the client has said that it is done
+	form     form       // how it is given events
+	awaiting bool       // a ping is unanswered
+	paused   bool       // not read: there is enough to do
+	several  bool       // a WebSocket's pushes say which subscribe they belong to
+	counted  bool       // it is one of the node's readers
+	goodbye  bool       // the client has said that it is done
+	window   windowBits // of compressed frames; 0: there are none
 
 	in      *buffer  // received, not yet used; nil while idle
 	out     *backlog // what the socket did not take; nil while idle

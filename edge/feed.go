@@ -56,6 +56,7 @@ type chunk struct {
 // variant is all that may differ in the bytes that followers get.
 type variant struct {
 	form     form
+	window   windowBits // compressed for it; 0: not
 	numbered bool
 	number   uint64
 }
@@ -77,7 +78,8 @@ func (f *feed) cursorAt(seq uint64) string {
 }
 
 // encode gives the chunk's bytes in a follower's form. Forms that carry a
-// subscribe's number are as many as clients like: only the first few are kept.
+// subscribe's number are as many as clients like: only the first few are kept,
+// and the others not compressed, which is worth it where readers share the work.
 func (k *chunk) encode(v variant) *encoded {
 	for i := range k.forms {
 		if k.forms[i].variant == v {
@@ -85,8 +87,12 @@ func (k *chunk) encode(v variant) *encoded {
 		}
 	}
 	e := encoded{variant: v, ends: make([]int, 0, len(k.items)), bytes: make([]byte, 0, k.bytes+len(k.items)*encodedRoom)}
+	full := len(k.forms) >= maxForms
+	if full {
+		v.window = 0
+	}
 	e.bytes, e.ends = appendItems(e.bytes, e.ends, v, k.items)
-	if len(k.forms) >= maxForms {
+	if full {
 		return &e
 	}
 	k.forms = append(k.forms, e)
@@ -105,7 +111,11 @@ func (v *variant) sub() *uint64 {
 func appendItems(dst []byte, ends []int, v variant, items []broker.Item) ([]byte, []int) {
 	as, number := v.form.encoding(), v.sub()
 	for i := range items {
+		start := len(dst)
 		dst = as.appendItem(dst, number, &items[i])
+		if v.window > 0 {
+			dst = deflateFrame(dst, start, v.window)
+		}
 		ends = append(ends, len(dst))
 	}
 	return dst, ends

@@ -339,6 +339,7 @@ func (l *loop) give(f *follow) bool {
 	}
 	l.scratch, l.ends = l.scratch[:0], l.ends[:0]
 	v := c.variant(f)
+	v.window = 0 // nobody shares the work
 	taken := 0
 	for taken < len(o.items) && len(l.scratch) < fillBytes {
 		l.scratch, l.ends = appendItems(l.scratch, l.ends, v, o.items[taken:taken+1])

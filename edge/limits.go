@@ -27,6 +27,7 @@ const (
 	maxForms         = 8                // encodings of a chunk that are kept
 	maxVectors       = 64               // pieces of one write
 	maxAnyReaders    = 1 << 16          // readers of a node, unless configured
+	minDeflate       = 256              // smaller messages are sent as they are
 	maxPooledBuffer  = 1 << 20          // bigger write buffers are not kept
 
 	pullEvents = 256       // events asked of the broker at once by a stream

@@ -34,6 +34,7 @@ type Options struct {
 	MaxEventBytes int      // payload of an event; 0 means 1 MiB
 	MaxReaders    int      // readers at a time; 0 means 65,536
 	Loops         int      // goroutines that serve readers; 0 means one per processor
+	Deflate       bool     // WebSockets are compressed where clients offer permessage-deflate
 	NoEpoll       bool     // goroutines read the sockets, as on systems without epoll
 
 	DrainWindow func(readers int) time.Duration // over which a drain tells so many readers to move; nil: all at once

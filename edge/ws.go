@@ -72,14 +72,14 @@ func hasToken(values []string, token string) bool {
 }
 
 // appendUpgrade accepts a handshake (RFC 6455 §4.2.2).
-func appendUpgrade(dst []byte, h http.Header, subprotocol string) []byte {
+func appendUpgrade(dst []byte, h http.Header, subprotocol string, window windowBits) []byte {
 	sum := sha1.Sum([]byte(h.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	dst = base64.StdEncoding.AppendEncode(dst, sum[:])
 	if subprotocol != "" {
 		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), subprotocol...)
 	}
-	return append(dst, "\r\n\r\n"...)
+	return append(window.appendExtension(dst), "\r\n\r\n"...)
 }
 
 // upgrade opens a WebSocket. Whatever is wrong with the request is answered
@@ -109,7 +109,10 @@ func (l *loop) upgrade(c *conn, w http.ResponseWriter, r *http.Request, fail fun
 	case protocol.SubprotocolBinary:
 		c.form = formBinary
 	}
-	accepted := appendUpgrade(nil, r.Header, name)
+	if l.server.options.Deflate {
+		c.window = pickDeflate(r.Header.Values("Sec-WebSocket-Extensions"))
+	}
+	accepted := appendUpgrade(nil, r.Header, name, c.window)
 	if len(q.selectors) == 0 {
 		l.openSocket(c, accepted)
 		return nil
@@ -167,15 +170,11 @@ func (l *loop) openSocket(c *conn, accepted []byte) {
 
 // useFrame takes a frame off b.
 func (l *loop) useFrame(c *conn, b []byte) (n int) {
-	limit := l.server.options.MaxEventBytes
-	if c.form != formPlain {
-		limit = limit*4/3 + maxCommandBytes
-	}
 	var under *assembly
 	if c.session != nil {
 		under = &c.session.under
 	}
-	f, n, err := takeFrame(b, under, limit)
+	f, n, err := takeFrame(b, under, l.messageLimit(c), c.window > 0)
 	if err == nil && n > 0 {
 		l.heard(c)
 		err = l.frame(c, f)
@@ -185,6 +184,15 @@ func (l *loop) useFrame(c *conn, b []byte) (n int) {
 		return len(b)
 	}
 	return n
+}
+
+// messageLimit is what a message of a client may have.
+func (l *loop) messageLimit(c *conn) int {
+	limit := l.server.options.MaxEventBytes
+	if c.form != formPlain {
+		limit = limit*4/3 + maxCommandBytes
+	}
+	return limit
 }
 
 // heard notes a sign of life, which answers a ping.
@@ -227,7 +235,7 @@ func (l *loop) frame(c *conn, f frame) error {
 	case f.OpCode == ws.OpPong:
 		return nil
 	case f.Fin && f.OpCode != ws.OpContinuation:
-		return l.message(c, f.OpCode, f.payload)
+		return l.message(c, f.OpCode, f.compressed, f.payload)
 	}
 	return l.fragment(c, f)
 }
@@ -242,19 +250,28 @@ func isNormal(payload []byte) bool {
 func (l *loop) fragment(c *conn, f frame) error {
 	u := &l.session(c).under
 	if f.OpCode != ws.OpContinuation {
-		u.op, u.fragments, u.data = f.OpCode, 0, u.data[:0]
+		u.op, u.compressed, u.fragments, u.data = f.OpCode, f.compressed, 0, u.data[:0]
 	}
 	u.fragments++
 	u.data = append(u.data, f.payload...)
 	if !f.Fin {
 		return nil
 	}
-	op, data := u.op, u.data
+	op, compressed, data := u.op, u.compressed, u.data
 	*u = assembly{}
-	return l.message(c, op, data)
+	return l.message(c, op, compressed, data)
 }
 
-func (l *loop) message(c *conn, op ws.OpCode, data []byte) error {
+func (l *loop) message(c *conn, op ws.OpCode, compressed bool, data []byte) error {
+	if compressed {
+		plain := takeBuffer()
+		defer plain.put()
+		var err error
+		if plain.b, err = appendInflated(plain.b, data, l.messageLimit(c)); err != nil {
+			return err
+		}
+		data = plain.b
+	}
 	if err := checkText(op, data); err != nil {
 		return err
 	}

@@ -61,24 +61,30 @@ func parseFrameHead(b []byte) (h ws.Header, n int, err error) {
 
 // assembly puts the frames of a message together.
 type assembly struct {
-	op        ws.OpCode // of the message under way; 0: none
-	fragments int
-	data      []byte
+	op         ws.OpCode // of the message under way; 0: none
+	compressed bool
+	fragments  int
+	data       []byte
 }
 
 // frame is one frame, its payload unmasked.
 type frame struct {
 	ws.Header
-	payload []byte
+	compressed bool // it begins a compressed message
+	payload    []byte
 }
 
 // takeFrame takes a frame off b, which it unmasks in place; n is 0 while the
 // frame is not complete. limit is what a message may have, of which a message
-// under way has some already.
-func takeFrame(b []byte, under *assembly, limit int) (f frame, n int, err error) {
+// under way has some already. With deflate a message may be compressed.
+func takeFrame(b []byte, under *assembly, limit int, deflate bool) (f frame, n int, err error) {
 	h, head, err := parseFrameHead(b)
 	if err != nil || head == 0 {
 		return f, 0, err
+	}
+	squeezed := deflate && h.Rsv == rsv1>>4 && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary)
+	if squeezed {
+		h.Rsv = 0 // anywhere else it is an error (RFC 7692 §6.1)
 	}
 	state, had := ws.StateServerSide, 0
 	if under != nil && under.op != 0 {
@@ -97,7 +103,7 @@ func takeFrame(b []byte, under *assembly, limit int) (f frame, n int, err error)
 	if len(b) < n {
 		return f, 0, nil
 	}
-	f = frame{h, b[head:n]}
+	f = frame{h, squeezed, b[head:n]}
 	ws.Cipher(f.payload, h.Mask, 0)
 	return f, n, nil
 }

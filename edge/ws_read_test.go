@@ -20,7 +20,7 @@ func FuzzMessages(f *testing.F) {
 		const limit = 1 << 12
 		var under assembly
 		for rest := bytes.Clone(in); ; {
-			fr, n, err := takeFrame(rest, &under, limit)
+			fr, n, err := takeFrame(rest, &under, limit, false)
 			if err != nil || n == 0 {
 				return
 			}

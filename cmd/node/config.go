@@ -38,6 +38,8 @@ type Config struct {
 
 	ClusterKeyFile string // keys that nodes share, as pushd keygen makes them; "" means none
 
+	WSDeflate bool // compress WebSockets where clients offer permessage-deflate
+
 	InsecureNoAuth  bool // serve clients beyond loopback without keys
 	InsecureCluster bool // talk to nodes beyond loopback without keys
 

@@ -208,7 +208,7 @@ func (n *Node) handlePeers() {
 func (n *Node) openEdge() {
 	n.edge = edge.New(edge.Options{
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
-		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow,
+		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate,
 	})
 	n.wg.Go(func() {
 		if err := n.edge.Serve(n.clients); err != nil {

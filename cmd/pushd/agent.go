@@ -48,6 +48,7 @@ func agentFlags() []cli.Flag {
 		&cli.IntFlag{Name: "transfer-mib", EnvVars: []string{"PUSHD_TRANSFER_MIB"}, Usage: "`N` MiB a second at most that this node sends to replicas which lack history (default: 64)"},
 		&cli.DurationFlag{Name: "replace-after", EnvVars: []string{"PUSHD_REPLACE_AFTER"}, Usage: "`TIME` after which a node that is away is replaced (default: 10m)"},
 		&cli.DurationFlag{Name: "drain-timeout", EnvVars: []string{"PUSHD_DRAIN_TIMEOUT"}, Usage: "`TIME` from SIGTERM until clients that have not moved are cut (default: 25s)"},
+		&cli.BoolFlag{Name: "ws-deflate", EnvVars: []string{"PUSHD_WS_DEFLATE"}, Usage: "compress what goes to WebSockets whose clients offer permessage-deflate"},
 		&cli.BoolFlag{Name: "insecure-no-auth", EnvVars: []string{"PUSHD_INSECURE_NO_AUTH"}, Usage: "let everybody in, beyond this machine"},
 		&cli.BoolFlag{Name: "insecure-cluster", EnvVars: []string{"PUSHD_INSECURE_CLUSTER"}, Usage: "let every host be a node, beyond this machine"},
 		&cli.BoolFlag{Name: "webhook-allow-private", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_PRIVATE"}, Usage: "let webhooks go to any address, not just the open internet"},
@@ -82,7 +83,7 @@ func runAgent(c *cli.Context) error {
 		}
 	}
 	for name, field := range map[string]*bool{
-		"insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster,
+		"ws-deflate": &cfg.WSDeflate, "insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster,
 		"webhook-allow-private": &cfg.WebhookAllowPrivate, "webhook-allow-http": &cfg.WebhookAllowHTTP, "webhook-no-verify": &cfg.WebhookNoVerify,
 	} {
 		if c.IsSet(name) {

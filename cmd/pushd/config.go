@@ -31,6 +31,7 @@ type file struct {
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	ClusterKeyFile  *string        `yaml:"cluster_key_file"`
+	WSDeflate       *bool          `yaml:"ws_deflate"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
 
