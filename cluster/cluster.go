@@ -47,6 +47,7 @@ type Cluster struct {
 	options Options
 	log     *slog.Logger
 	list    *memberlist.Memberlist
+	keyring *memberlist.Keyring // nil: gossip is in the clear
 	events  eventQueue
 	fatal   chan error    // capacity 1
 	joined  chan struct{} // closed once another member was seen

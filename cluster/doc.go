@@ -12,6 +12,7 @@
 //	link  linkhello     one listener for all traffic between nodes; who calls whom
 //	linkcall linkwriter calls: one connection per ordered pair, coalesced writes
 //	linkstream          frames that one node pushes to another
+//	keys keyring        the cluster's secrets; how they change while it runs
 //	placement           which nodes ought to hold which partition: a pure function
 //	presence  attendances of clients in topics; what the rest of the package is asked
 //	  tally delta       counts by topic of one run of a node; the state that is gossiped

@@ -14,8 +14,6 @@ import (
 	"math/big"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 )
 
 // Keys are the cluster's secrets, of 32 bytes each. Whoever has one is a member:
@@ -60,14 +58,6 @@ func derive(key []byte, purpose string) []byte {
 		panic("cluster: deriving a key: " + err.Error()) // lengths are constants
 	}
 	return secret
-}
-
-func (k Keys) gossip() (*memberlist.Keyring, error) {
-	var all [][]byte
-	for _, key := range k {
-		all = append(all, derive(key, "gossip"))
-	}
-	return memberlist.NewKeyring(all, all[0])
 }
 
 // TLS is how nodes talk to each other: both sides have to have a certificate of

@@ -46,7 +46,7 @@ func secured(t *testing.T, a, b Keys) *pair {
 		if err != nil {
 			t.Fatal(err)
 		}
-		link.options.TLS = config
+		link.SetTLS(config)
 	}
 	p.b.Handle(1, echo)
 	return p

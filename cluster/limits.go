@@ -32,7 +32,9 @@ const (
 
 	keyBytes = 32 // of a cluster key
 	maxKeys  = 8
-	peerName = "pushd-node" // that nodes' certificates are for
+
+	fingerprintBytes = 4            // of a key's name
+	peerName         = "pushd-node" // that nodes' certificates are for
 
 	helloTimeout      = 5 * time.Second
 	dialTimeout       = 2 * time.Second

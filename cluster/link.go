@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -59,6 +60,7 @@ type Link struct {
 	running context.Context
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
+	tls     atomic.Pointer[tls.Config] // nil: in the clear
 
 	mu        sync.Mutex // guards what follows
 	listeners map[Kind]*kindListener
@@ -82,10 +84,14 @@ func NewLink(o LinkOptions) *Link {
 		options: o, log: o.Log, listeners: map[Kind]*kindListener{}, handlers: map[uint8]Handler{},
 		streams: map[uint8]StreamHandler{}, callers: map[string]*caller{}, dialling: map[string]*dial{}, conns: map[net.Conn]struct{}{},
 	}
+	l.SetTLS(o.TLS)
 	l.running, l.stop = context.WithCancel(context.Background())
 	l.wg.Go(l.accept)
 	return l
 }
+
+// SetTLS changes how connections are secured from now on. Those that are open stay.
+func (l *Link) SetTLS(config *tls.Config) { l.tls.Store(config) }
 
 // Listen gives the inbound connections of a kind. Closing it leaves the others.
 func (l *Link) Listen(kind Kind) net.Listener {
@@ -160,12 +166,13 @@ func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, er
 // secure has both sides prove that they belong to the cluster. A connection that
 // fails is closed.
 func (l *Link) secure(ctx context.Context, conn net.Conn, side func(net.Conn, *tls.Config) *tls.Conn) (net.Conn, error) {
-	if l.options.TLS == nil {
+	config := l.tls.Load()
+	if config == nil {
 		return conn, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	secured := side(conn, l.options.TLS)
+	secured := side(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("the nodes do not have the same cluster key: %w", err)

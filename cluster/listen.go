@@ -79,7 +79,7 @@ func (c *Cluster) config() (*memberlist.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		m.Keyring = keyring
+		m.Keyring, c.keyring = keyring, keyring
 	}
 	if m.Transport = c.options.Transport; m.Transport != nil {
 		return m, nil

@@ -25,6 +25,8 @@ type NodeStatus struct {
 	GossipAddr string    `json:"gossip_addr"`
 	Version    string    `json:"version"`
 	Started    time.Time `json:"started"`
+
+	ClusterKeys []string `json:"cluster_keys,omitempty"` // fingerprints of those that it accepts, the one that it uses first
 }
 
 // PartitionStatus is one partition of a [ClusterStatus].

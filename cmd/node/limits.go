@@ -34,6 +34,7 @@ const (
 	joinReminder    = 5 * time.Second        // between log lines while no member of --join answers
 	keyPeriod       = 200 * time.Millisecond // between looks for the key of webhook secrets
 	seenPause       = 2 * time.Millisecond   // between looks for a change in this node's catalog
+	keyFilePeriod   = 5 * time.Second        // between looks at the file of cluster keys
 	retryPause      = 50 * time.Millisecond  // between looks for the catalog's leader
 
 	recordLag    = time.Minute     // at most between a join and its record

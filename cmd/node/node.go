@@ -46,9 +46,11 @@ type Node struct {
 	strayed               map[uint16]time.Time // replicas that are others' now, since when; dropStrays' own
 	stopping              atomic.Bool
 	draining              drainers
-	reported              map[string]bool // nodes that the log says are gone; the reconciler's own
-	refusal               atomic.Value    // the catalog's last one in the log, a string
-	placing               chan struct{}   // capacity 1: held while the placement is changed
+	reported              map[string]bool              // nodes that the log says are gone; the reconciler's own
+	refusal               atomic.Value                 // the catalog's last one in the log, a string
+	placing               chan struct{}                // capacity 1: held while the placement is changed
+	keys                  atomic.Pointer[cluster.Keys] // nil: none
+	keyTrouble            string                       // why the key file is no use, in the log already; watchKeys' own
 
 	fatal  chan error // capacity 1
 	cancel context.CancelFunc
@@ -103,6 +105,9 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 	n.wg.Go(func() { n.watchFatal(run) })
 	n.wg.Go(func() { n.dropStrays(run) })
 	n.wg.Go(func() { n.watchSilence(run) })
+	if n.cfg.ClusterKeyFile != "" {
+		n.wg.Go(func() { n.watchKeys(run) })
+	}
 	if len(n.cfg.Join) > 0 {
 		n.wg.Go(func() { n.remindOfJoin(run) })
 	}
@@ -119,6 +124,7 @@ func (n *Node) openCluster(ctx context.Context) (err error) {
 		if secure, err = keys.TLS(); err != nil {
 			return err
 		}
+		n.keys.Store(&keys)
 	}
 	n.gossip, err = cluster.Start(ctx, cluster.Options{
 		ID: n.home.NodeID, Name: n.cfg.NodeName, ClusterID: n.home.ClusterID,

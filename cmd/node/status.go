@@ -15,7 +15,8 @@ import (
 
 // report is how one node's replicas are, as that node sees them.
 type report struct {
-	Node   string        `json:"node"` // id
+	Node   string        `json:"node"`           // id
+	Keys   []string      `json:"keys,omitempty"` // fingerprints of the cluster keys that it accepts, the one that it uses first
 	Groups []groupReport `json:"groups"`
 }
 
@@ -36,7 +37,7 @@ type replicaReport struct {
 
 // report describes this node's open groups.
 func (n *Node) report() report {
-	r := report{Node: n.home.NodeID}
+	r := report{Node: n.home.NodeID, Keys: n.fingerprints()}
 	r.Groups = append(r.Groups, describe(n.metaGroup, n.home.NodeID, n.metaGroup.Applied(), true))
 	for _, p := range n.groups.ids() {
 		if g, ok := n.groups.get(p); ok {
@@ -78,6 +79,7 @@ func (n *Node) Status(ctx context.Context) protocol.ClusterStatus {
 	}
 	slices.SortFunc(s.Nodes, func(a, b protocol.NodeStatus) int { return cmp.Compare(a.Name, b.Name) })
 	reports := n.reports(ctx)
+	noteKeys(s.Nodes, reports)
 	leader, replicas := n.merge(reports, metaGroup)
 	s.Meta = protocol.MetaStatus{Leader: leader, Replicas: replicas}
 	for id := range catalog.Partitions {
@@ -110,6 +112,17 @@ func (n *Node) reports(ctx context.Context) []report {
 		}
 	}
 	return all
+}
+
+// noteKeys says of each node that answered which cluster keys it has.
+func noteKeys(nodes []protocol.NodeStatus, reports []report) {
+	for i := range nodes {
+		for _, r := range reports {
+			if r.Node == nodes[i].ID {
+				nodes[i].ClusterKeys = r.Keys
+			}
+		}
+	}
 }
 
 // leaderReport is what the newest leader of a group says of it.

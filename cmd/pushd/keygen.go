@@ -12,8 +12,7 @@ func keygenCommand() *cli.Command {
 	return &cli.Command{
 		Name: "keygen", Usage: "make a key for the nodes of a cluster to share", ArgsUsage: "[FILE]",
 		Description: "Prints the key, or puts it into FILE, before the keys that are there: nodes use the first and accept all.\n" +
-			"To change the key of a running cluster, each step by a rolling restart: add the new key as the last line of\n" +
-			"all nodes' files, then make it the first, then take the old one out.",
+			"To change the key of a running cluster: pushd keyring --help.",
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c, 1); err != nil {
 				return err
