@@ -17,6 +17,7 @@
 //	server listen router cors problem    listeners, routes, origins, refusals
 //	publish batch cloudevents trace   what comes in over HTTP, and its spans
 //	read accept                   what a reader asks for, however it asks
+//	door proxy certificate        what clients pass before HTTP: PROXY headers and TLS
 //	netpoll loop conn             sockets without goroutines; netpoll_conn: with
 //	head handoff                  requests on a loop, and on their way to net/http
 //	feed follow subscribe         what a connection reads

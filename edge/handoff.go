@@ -98,7 +98,7 @@ func (s *Server) adopt(w http.ResponseWriter, r *http.Request) error {
 	if p, ok := conn.(*prefixConn); ok {
 		conn, rest = p.Conn, append(rest, p.prefix...)
 	}
-	l, err := s.loopFor(conn)
+	l, err := s.loopFor(incoming{conn: conn})
 	if err != nil || !l.post(func() { l.adopted(incoming{conn: conn}, r, rest) }) {
 		_ = conn.Close() // there is nothing left to answer on
 	}

@@ -49,10 +49,10 @@ func (s *Server) allLoops() []*loop {
 	return append(append([]*loop(nil), s.sockets...), s.pipes...)
 }
 
-// acceptAll hands a listener's connections to the loops in turn. Listeners of
+// acceptAll has a listener's connections enter, one after the other. Listeners of
 // their own per loop would balance no better, and a listener shared by several
 // epolls wakes the one that slept last, over and over.
-func (s *Server) acceptAll(accept func() (incoming, error)) error {
+func (s *Server) acceptAll(accept func() (incoming, error), enter func(incoming) error) error {
 	for {
 		in, err := accept()
 		if err != nil {
@@ -63,23 +63,26 @@ func (s *Server) acceptAll(accept func() (incoming, error)) error {
 			time.Sleep(acceptPause)
 			continue
 		}
-		to, err := s.pick(in.conn == nil)
-		if err != nil {
+		if err := enter(in); err != nil {
 			return err
 		}
-		s.metrics.accepted.Add(1)
-		to.post(func() { to.accept(in) })
 	}
 }
 
-// loopFor picks a loop for a connection that is one of Go's.
-func (s *Server) loopFor(c net.Conn) (*loop, error) {
-	raw := false
-	switch c.(type) {
+// loopFor picks a loop for a connection.
+func (s *Server) loopFor(in incoming) (*loop, error) {
+	return s.pick(in.conn == nil || isSocket(in.conn) && !s.options.NoEpoll)
+}
+
+// isSocket says whether a connection's bytes are those of its socket.
+func isSocket(c net.Conn) bool {
+	switch c := c.(type) {
 	case *net.TCPConn, *net.UnixConn:
-		raw = !s.options.NoEpoll
+		return true
+	case *proxied:
+		return isSocket(c.Conn)
 	}
-	return s.pick(raw)
+	return false
 }
 
 // pick takes the loops in turn; the first time it makes them.

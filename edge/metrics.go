@@ -15,11 +15,12 @@ import (
 // metrics count what clients do and get. Loops count for themselves and add up
 // once a turn.
 type metrics struct {
-	accepted  atomic.Uint64
-	handed    atomic.Uint64
-	stalled   atomic.Uint64
-	published atomic.Uint64
-	delivered [forms]atomic.Uint64
+	accepted   atomic.Uint64
+	handed     atomic.Uint64
+	turnedAway atomic.Uint64
+	stalled    atomic.Uint64
+	published  atomic.Uint64
+	delivered  [forms]atomic.Uint64
 
 	mu       sync.Mutex // guards what follows
 	closes   map[protocol.CloseCode]uint64
@@ -99,6 +100,7 @@ func (s *Server) appendMetrics(b []byte) []byte {
 	b = appendMetric(b, "pushd_readers", "gauge", "Clients that read events, over all transports.", float64(s.readers.Load()))
 	b = appendMetric(b, "pushd_feeds", "gauge", "Sets of topics that the loops follow for their clients.", float64(feeds))
 	b = appendMetric(b, "pushd_connections_accepted_total", "counter", "Connections accepted.", float64(m.accepted.Load()))
+	b = appendMetric(b, "pushd_connections_refused_total", "counter", "Connections without a valid TLS handshake or PROXY header in time.", float64(m.turnedAway.Load()))
 	b = appendMetric(b, "pushd_connections_handed_total", "counter", "Connections that went from a loop to net/http.", float64(m.handed.Load()))
 	b = appendMetric(b, "pushd_stalls_total", "counter", "Times a reader's socket was full, so that it goes on from the log later.", float64(m.stalled.Load()))
 	b = appendMetric(b, "pushd_events_published_total", "counter", "Events that clients of this node published with success.", float64(m.published.Load()))

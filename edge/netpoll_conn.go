@@ -186,15 +186,16 @@ func (p *conns) write(fd int32, bufs [][]byte) (int, error) {
 func (p *conns) writer(c *pipe, out []byte) {
 	_, err := c.conn.Write(out)
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	c.writing, c.writeErr = false, err
-	if c.last {
+	last, over := c.last, c.over
+	p.tell(c)
+	p.mu.Unlock()
+	if last {
 		closeWrite(c.conn)
 	}
-	if c.over {
+	if over {
 		_ = c.conn.Close()
 	}
-	p.tell(c)
 }
 
 func (p *conns) finish(fd int32) {
@@ -202,7 +203,7 @@ func (p *conns) finish(fd int32) {
 	defer p.mu.Unlock()
 	c := p.pipes[fd]
 	if c.last = true; !c.writing {
-		closeWrite(c.conn)
+		p.spawn(c, func() { closeWrite(c.conn) }) // TLS writes for it, which may take its time
 	}
 }
 
@@ -225,7 +226,7 @@ func (p *conns) close(fd int32) {
 		_ = c.conn.SetDeadline(time.Now().Add(closeTimeout))
 		return
 	}
-	_ = c.conn.Close()
+	p.spawn(c, func() { _ = c.conn.Close() })
 }
 
 func (p *conns) release(fd int32) (net.Conn, error) {
@@ -261,6 +262,13 @@ func (r *released) settle() {
 		r.tasks.Wait()
 		_ = r.conn.SetReadDeadline(time.Time{})
 	})
+}
+
+// CloseWrite ends the stream behind what the loop had under way.
+func (r *released) CloseWrite() error {
+	r.settle()
+	closeWrite(r.conn)
+	return nil
 }
 
 func (r *released) Close() error                       { return r.conn.Close() }

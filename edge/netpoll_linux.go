@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const haveEpoll = true
+
 // wakeKey marks the event of the poller's own eventfd; no connection has it.
 const wakeKey = ^uint64(0)
 
@@ -289,6 +291,22 @@ func duplicate(s syscall.Conn) (fd int, err error) {
 		return 0, fmt.Errorf("take a socket: %w", dup)
 	}
 	return fd, nil
+}
+
+// tune sets the same on a listener whose connections Go accepts.
+func tune(l net.Listener) error {
+	s, ok := l.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := s.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { inherited(int(fd)) })
+	}
+	if err != nil {
+		return fmt.Errorf("tune a listener: %w", err)
+	}
+	return nil
 }
 
 // inherited sets on a listener what its connections are to have: frames leave

@@ -7,6 +7,8 @@ import (
 	"net"
 )
 
+const haveEpoll = false
+
 func newEpoll() (poller, error) { return nil, errors.New("this system has no epoll") }
 
 // acceptor is of systems with epoll only.
@@ -17,5 +19,7 @@ func newAcceptor(net.Listener) (*acceptor, error) { return nil, nil }
 func (*acceptor) accept() (incoming, error) { return incoming{}, net.ErrClosed }
 
 func (*acceptor) Close() error { return nil }
+
+func tune(net.Listener) error { return nil }
 
 func outOfDescriptors(error) bool { return false }

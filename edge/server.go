@@ -79,6 +79,7 @@ func newServer(o Options, subscribe subscriber) *Server {
 	if o.MaxReaders == 0 {
 		o.MaxReaders = maxAnyReaders
 	}
+	o.NoEpoll = o.NoEpoll || !haveEpoll
 	if o.Loops == 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
 	}
@@ -88,6 +89,7 @@ func newServer(o Options, subscribe subscriber) *Server {
 	s.routes = s.table()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
 		Handler: s, Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
@@ -116,7 +118,12 @@ func (s *Server) Serve(l net.Listener) error {
 	if !s.listens(closers...) {
 		return nil
 	}
-	if err := s.acceptAll(accept); s.draining.Err() == nil {
+	return s.served(l, s.acceptAll(accept, s.enter))
+}
+
+// served is how serving a listener ends: by an error, or with Shutdown.
+func (s *Server) served(l net.Listener, err error) error {
+	if s.draining.Err() == nil {
 		return fmt.Errorf("serve clients on %s: %w", l.Addr(), err)
 	}
 	<-s.running.Done() // a listener may end before its clients

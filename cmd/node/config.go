@@ -36,6 +36,11 @@ type Config struct {
 	ReplaceAfter time.Duration // a node that is away for longer is replaced; 0 means 10 min
 	DrainTimeout time.Duration // from SIGTERM to the end of the last client; 0 means 25 s
 
+	ClientSocket  string // path of a Unix socket for clients, beside ClientAddr; "" means none
+	TLSCertFile   string // PEM, with the chain, of ClientAddr; "" means no TLS there
+	TLSKeyFile    string // its key
+	ProxyProtocol bool   // clients of ClientAddr come by a proxy that sends PROXY headers
+
 	ClusterKeyFile string // keys that nodes share, as pushd keygen makes them; "" means none
 
 	WSDeflate bool // compress WebSockets where clients offer permessage-deflate
@@ -123,6 +128,9 @@ func (c Config) Check() error {
 		if _, err := collectorURL(c.OTLPEndpoint, ""); err != nil {
 			return &ConfigError{"otlp-endpoint", err.Error()}
 		}
+	}
+	if err := c.checkClients(); err != nil {
+		return err
 	}
 	_, err := c.keys()
 	return err

@@ -10,7 +10,8 @@ const (
 	defaultGrace      = 10 * time.Minute
 	minGrace          = time.Second
 	maxNameBytes      = 64
-	metaVoters        = 5 // more voters slow every catalog change and add no safety worth it
+	maxSocketPath     = 107 // bytes of a Unix socket's path; the kernel's
+	metaVoters        = 5   // more voters slow every catalog change and add no safety worth it
 
 	reconcilePeriod = 500 * time.Millisecond // between passes when nothing calls for one
 	catchUpPeriod   = 20 * time.Millisecond  // the same while replicas of this node catch up

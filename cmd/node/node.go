@@ -40,7 +40,9 @@ type Node struct {
 	telemetry telemetry
 
 	clients, peerListener net.Listener
-	transferred           pacer // hand-overs to preferred leaders
+	socket                net.Listener // of clients on this host; nil: there is none
+	door                  edge.Door    // of clients
+	transferred           pacer        // hand-overs to preferred leaders
 	absent                absences
 	probes                probes
 	strayed               map[uint16]time.Time // replicas that are others' now, since when; dropStrays' own
@@ -81,7 +83,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 
 // open starts the parts from the bottom up.
 func (n *Node) open(ctx, run context.Context) (err error) {
-	if n.clients, err = n.cfg.listen(n.cfg.ClientAddr, "client-addr"); err != nil {
+	if err := n.openClients(); err != nil {
 		return err
 	}
 	if n.peerListener, err = n.cfg.listen(n.cfg.PeerAddr, "peer-addr"); err != nil {
@@ -216,11 +218,7 @@ func (n *Node) openEdge() {
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
 		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate,
 	})
-	n.wg.Go(func() {
-		if err := n.edge.Serve(n.clients); err != nil {
-			n.fail(fmt.Errorf("serve clients: %w", err))
-		}
-	})
+	n.serveClients()
 }
 
 // Ready is nil when the node can serve any client: it knows the cluster, every
@@ -256,9 +254,6 @@ func (n *Node) ready() error {
 	}
 	return nil
 }
-
-// ClientURL is where clients reach this node.
-func (n *Node) ClientURL() string { return "http://" + n.clients.Addr().String() }
 
 // GossipAddr is what another node joins.
 func (n *Node) GossipAddr() string { return n.gossip.Self().GossipAddr }
@@ -315,6 +310,9 @@ func (n *Node) close() {
 	n.cancel()
 	if n.edge == nil && n.clients != nil {
 		_ = n.clients.Close()
+		if n.socket != nil {
+			_ = n.socket.Close()
+		}
 	}
 	if n.webhooks != nil {
 		n.webhooks.Close()

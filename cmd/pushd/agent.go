@@ -56,6 +56,10 @@ func agentFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "webhook-no-verify", EnvVars: []string{"PUSHD_WEBHOOK_NO_VERIFY"}, Usage: "send events without asking the endpoint first"},
 		text("cluster-key-file", "CLUSTER_KEY_FILE", "`FILE` with the key that all nodes share (pushd keygen); encrypts what they say to each other"),
 		text("otlp-endpoint", "OTLP_ENDPOINT", "`URL` of an OpenTelemetry collector that gets traces over HTTP (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none)"),
+		text("tls-cert-file", "TLS_CERT_FILE", "PEM `FILE` with the certificate of --client-addr and its chain; loaded anew when it changes"),
+		text("tls-key-file", "TLS_KEY_FILE", "PEM `FILE` with the certificate's key"),
+		&cli.BoolFlag{Name: "proxy-protocol", EnvVars: []string{"PUSHD_PROXY_PROTOCOL"}, Usage: "--client-addr is behind a proxy that sends PROXY headers; everything else is refused"},
+		text("client-socket", "CLIENT_SOCKET", "`PATH` of a Unix socket for clients, too"),
 		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
 	}
 }
@@ -72,6 +76,7 @@ func runAgent(c *cli.Context) error {
 		"node-name": &cfg.NodeName, "data-dir": &cfg.DataDir, "client-addr": &cfg.ClientAddr, "peer-addr": &cfg.PeerAddr,
 		"gossip-addr": &cfg.GossipAddr, "role": &cfg.Role, "zone": &cfg.Zone,
 		"cluster-key-file": &cfg.ClusterKeyFile, "otlp-endpoint": &cfg.OTLPEndpoint,
+		"client-socket": &cfg.ClientSocket, "tls-cert-file": &cfg.TLSCertFile, "tls-key-file": &cfg.TLSKeyFile,
 	} {
 		if c.IsSet(name) {
 			*field = c.String(name)
@@ -83,7 +88,7 @@ func runAgent(c *cli.Context) error {
 		}
 	}
 	for name, field := range map[string]*bool{
-		"ws-deflate": &cfg.WSDeflate, "insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster,
+		"ws-deflate": &cfg.WSDeflate, "proxy-protocol": &cfg.ProxyProtocol, "insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster,
 		"webhook-allow-private": &cfg.WebhookAllowPrivate, "webhook-allow-http": &cfg.WebhookAllowHTTP, "webhook-no-verify": &cfg.WebhookNoVerify,
 	} {
 		if c.IsSet(name) {

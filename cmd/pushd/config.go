@@ -32,6 +32,10 @@ type file struct {
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	ClusterKeyFile  *string        `yaml:"cluster_key_file"`
 	WSDeflate       *bool          `yaml:"ws_deflate"`
+	ClientSocket    *string        `yaml:"client_socket"`
+	TLSCertFile     *string        `yaml:"tls_cert_file"`
+	TLSKeyFile      *string        `yaml:"tls_key_file"`
+	ProxyProtocol   *bool          `yaml:"proxy_protocol"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
 

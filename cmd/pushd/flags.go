@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"slices"
@@ -23,6 +25,7 @@ const completeFlag = "--generate-bash-completion"
 func clientFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "server", Aliases: []string{"s"}, EnvVars: []string{"PUSHD_SERVER"}, Value: "http://127.0.0.1:7340", Usage: "base `URL`s, tried in turn, comma-separated"},
+		&cli.StringFlag{Name: "ca-file", EnvVars: []string{"PUSHD_CA_FILE"}, Usage: "PEM `FILE` with the certificates that https servers are trusted by (default: the system's)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token to send (or the environment's PUSHD_TOKEN)"},
 		outputFlag(),
 	}
@@ -41,11 +44,32 @@ func newClient(c *cli.Context) (*client.Client, error) {
 		}
 		token = strings.TrimSpace(string(text))
 	}
-	cl, err := client.New(client.Options{Servers: strings.Split(c.String("server"), ","), Token: token, Search: search})
+	trusted, err := readTrusted(c)
+	if err != nil {
+		return nil, err
+	}
+	cl, err := client.New(client.Options{Servers: strings.Split(c.String("server"), ","), Token: token, Search: search, TLS: trusted})
 	if err != nil {
 		return nil, &usage{"--server: " + err.Error(), helpFor(c)}
 	}
 	return cl, nil
+}
+
+// readTrusted reads --ca-file; without it the system's roots are trusted.
+func readTrusted(c *cli.Context) (*tls.Config, error) {
+	file := c.String("ca-file")
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &usage{"--ca-file: " + err.Error(), helpFor(c)}
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, &usage{"--ca-file: " + file + " has no certificate in PEM form", helpFor(c)}
+	}
+	return &tls.Config{RootCAs: pool}, nil
 }
 
 // hoist puts flags behind their command and before its arguments, since the

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -120,6 +121,9 @@ func helpFor(c *cli.Context) string {
 // explain adds to an error what to do about it.
 func explain(err error) string {
 	text := err.Error()
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return text + "\nIf the server's certificate is signed by an authority of your own, name that with --ca-file or PUSHD_CA_FILE."
+	}
 	if errors.Is(err, client.ErrUnreachable) {
 		text += "\nIs it running? Start one with 'pushd dev', or name another with --server or PUSHD_SERVER."
 	}

@@ -23,7 +23,7 @@ func TestScripts(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:   "testdata/script",
 			Setup: func(e *testscript.Env) error { return setup(e, url) },
-			Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+			Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "mkpair": mkpair, "overunix": overunix},
 		})
 	})
 }
