@@ -23,6 +23,7 @@ const traceParent = "traceparent"
 type publishing struct {
 	span trace.Span // nil: the server has no tracer
 	of   string     // the request's own trace context
+	made string     // the span's; "" if it is not sampled
 }
 
 // startPublish begins the span of a request whose events are known to be well
@@ -33,19 +34,23 @@ func (s *Server) startPublish(r *http.Request) (context.Context, publishing) {
 	}
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := s.options.Tracer.Start(ctx, "publish", trace.WithSpanKind(trace.SpanKindProducer))
-	return ctx, publishing{span, r.Header.Get(traceParent)}
+	p := publishing{span: span, of: r.Header.Get(traceParent)}
+	if span.SpanContext().IsSampled() {
+		carrier := propagation.MapCarrier{}
+		propagation.TraceContext{}.Inject(ctx, carrier)
+		p.made = carrier[traceParent]
+	}
+	return ctx, p
 }
 
 // carry has an event carry the span, so that whatever is done with it later
 // joins the trace. A trace context that the event was given of its own stays,
 // and nothing is stored for a span that is not sampled.
 func (p publishing) carry(e *protocol.Event) {
-	if p.span == nil || !p.span.SpanContext().IsSampled() {
+	if p.made == "" {
 		return
 	}
-	made := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(trace.ContextWithSpan(context.Background(), p.span), made)
-	i, size := -1, len(traceParent)+len(made[traceParent])
+	i, size := -1, len(traceParent)+len(p.made)
 	for n, h := range e.Headers {
 		if strings.EqualFold(h.Name, traceParent) {
 			i = n
@@ -56,10 +61,10 @@ func (p publishing) carry(e *protocol.Event) {
 	switch {
 	case size > protocol.MaxHeaderBytes:
 	case i >= 0 && e.Headers[i].Value == p.of:
-		e.Headers[i].Value = made[traceParent]
+		e.Headers[i].Value = p.made
 	case i < 0 && len(e.Headers) < protocol.MaxHeaders:
 		at, _ := slices.BinarySearchFunc(e.Headers, traceParent, func(h protocol.Header, name string) int { return strings.Compare(h.Name, name) })
-		e.Headers = slices.Insert(e.Headers, at, protocol.Header{Name: traceParent, Value: made[traceParent]})
+		e.Headers = slices.Insert(e.Headers, at, protocol.Header{Name: traceParent, Value: p.made})
 	}
 }
 

@@ -1,12 +1,15 @@
 package edge
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -96,6 +99,35 @@ func TestARefusedPublishIsAFailedSpan(t *testing.T) {
 	s.do("POST", "/v1/topics/a/events", "y", "If-Match", "7").wantProblem(protocol.OffsetMismatch)
 	if span := wantSpan(t, spans); span.Status().Code != codes.Error {
 		t.Errorf("status of the span: got %v, want an error", span.Status())
+	}
+}
+
+// tracedPublish does what a publish does for its span.
+func (s *Server) tracedPublish(r *http.Request, e *protocol.Event) {
+	_, span := s.startPublish(r)
+	span.carry(e)
+	span.end("a", protocol.Published{}, nil)
+}
+
+func TestPublishesWithoutATracerAllocateNothingForSpans(t *testing.T) {
+	s, r, e := New(Options{}), httptest.NewRequest("POST", "/v1/topics/a/events", nil), protocol.Event{}
+	if n := testing.AllocsPerRun(100, func() { s.tracedPublish(r, &e) }); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
+	}
+}
+
+func BenchmarkSpanOfAPublish(b *testing.B) {
+	kept := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(tracetest.NewSpanRecorder()))
+	left := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	for name, tracer := range map[string]trace.Tracer{"none": nil, "not-sampled": left.Tracer("b"), "sampled": kept.Tracer("b")} {
+		b.Run(name, func(b *testing.B) {
+			s, r := New(Options{Tracer: tracer}), httptest.NewRequest("POST", "/v1/topics/a/events", nil)
+			r.Header.Set("Traceparent", callers)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.tracedPublish(r, &protocol.Event{})
+			}
+		})
 	}
 }
 

@@ -40,8 +40,9 @@ func (n *Node) openTelemetry(ctx context.Context) error {
 	}
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(to))
 	if err != nil {
-		return fmt.Errorf("send traces to %s: %w", to, err)
+		return fmt.Errorf("send traces: %w", err)
 	}
+	to = withoutPassword(to)
 	who, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
 		attribute.String("service.name", "pushd"), attribute.String("service.version", n.cfg.Version),
 		attribute.String("service.instance.id", n.home.NodeID), attribute.String("pushd.node.name", n.cfg.NodeName),
@@ -128,4 +129,13 @@ func collectorURL(text, path string) (string, error) {
 		return "", fmt.Errorf("%q is not the URL of a collector, such as http://127.0.0.1:4318", text)
 	}
 	return u.JoinPath(path).String(), nil
+}
+
+// withoutPassword is a collector's URL as logs may have it.
+func withoutPassword(to string) string {
+	u, err := url.Parse(to)
+	if err != nil {
+		return "the collector"
+	}
+	return u.Redacted()
 }
