@@ -35,6 +35,7 @@ const (
 	readChunk  = 32 << 10  // buffers grow by what has arrived, in steps of at most this
 	readBuffer = 64 << 10  // a loop reads at most this from a socket at once
 	pipeBuffer = 16 << 10  // the same for a connection that is no plain socket
+	pipeIdle   = 512       // and while little comes: this is held by each of them
 	notSent    = 128 << 10 // bytes that the kernel queues for a socket, beside what is on its way
 
 	encodedRoom   = 320  // bytes of an encoded event beside its payload

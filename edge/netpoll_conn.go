@@ -119,7 +119,7 @@ func (p *conns) spawn(c *pipe, f func()) {
 }
 
 func (p *conns) reader(c *pipe) {
-	buf := make([]byte, pipeBuffer)
+	buf := make([]byte, pipeIdle)
 	for {
 		n, err := c.conn.Read(buf)
 		if n == 0 && err == nil {
@@ -134,6 +134,12 @@ func (p *conns) reader(c *pipe) {
 		}
 		if _, open := <-c.more; !open {
 			return
+		}
+		switch {
+		case n == len(buf) && n < pipeBuffer:
+			buf = make([]byte, pipeBuffer) // there is more
+		case n <= pipeIdle && len(buf) > pipeIdle:
+			buf = make([]byte, pipeIdle)
 		}
 	}
 }
