@@ -11,6 +11,7 @@ import (
 // question is what one node's dispatcher asks the others'.
 type question struct {
 	ID       string `json:"id"`
+	Revision uint64 `json:"revision,omitempty"` // of the webhook, to be gone by before the answer
 	Hold     int64  `json:"hold,omitempty"`     // the endpoint wants nothing until then, in milliseconds since 1970
 	Attempts int    `json:"attempts,omitempty"` // how many of the newest to list
 }
@@ -20,6 +21,7 @@ type reply struct {
 	LastError string                    `json:"last_error,omitempty"`
 	Stats     protocol.WebhookStats     `json:"stats"`
 	Attempts  []protocol.WebhookAttempt `json:"attempts,omitempty"`
+	Leads     []uint16                  `json:"leads,omitempty"` // partitions where it goes by the revision that was asked for
 }
 
 // Answer answers another node's question.
@@ -32,6 +34,9 @@ func (d *Dispatcher) Answer(req []byte) ([]byte, error) {
 }
 
 func (d *Dispatcher) answer(q question) (r reply) {
+	if q.Revision != 0 {
+		r.Leads = d.takeUp(q.ID, q.Revision)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.endpoints[q.ID]

@@ -7,6 +7,8 @@
 //   - Once [Dispatcher.Create] has returned, every event of the webhook's topics
 //     is sent until its endpoint has answered 2xx, or it is in the webhook's topic
 //     of dead letters, or retention took it, which is told. Nothing else ends it.
+//   - The same holds of [Dispatcher.Patch]: topics and types that it adds are
+//     looked at by every leader once it has returned.
 //   - An event has one webhook-id over attempts, leaders and replays. After a
 //     crash of the leader at most the window (64) and what was in flight comes
 //     again, per partition; after a planned move nothing does.
@@ -25,7 +27,7 @@
 //	lane                a webhook in a partition: what is not settled (pure)
 //	endpoint breaker schedule   how a URL is asked, and when again (pure)
 //	request signature attempt egress trace   one POST, and its span
-//	service spec verify ask tell   registrations, handshake, other nodes, events about them
+//	service spec verify ask takeup tell   registrations, handshake, other nodes, events about them
 //	seal attempts metrics   secrets at rest; the last attempts; counters
 //
 // # Concurrency

@@ -106,8 +106,8 @@ func (d *Dispatcher) refresh(w *broker.Webhook, key []byte) {
 	if e == nil {
 		e = &endpoint{limit: 1}
 		d.endpoints[w.ID] = e
-	} else if !e.active() || e.url.String() != t.url.String() { // a new chance
-		e.breaker, e.hold, e.failing, e.blocked, e.told, e.limit = breaker{}, 0, 0, 0, false, 1
+	} else {
+		e.renew(t)
 	}
 	e.target, e.stopping = t, false
 	d.place(e, t.url.Host)
@@ -122,6 +122,23 @@ func (d *Dispatcher) refresh(w *broker.Webhook, key []byte) {
 		}
 	}
 	d.enqueue(e)
+}
+
+// renew prepares for another registration. What is replicated has to follow:
+// the next leader must neither take up a failure that was forgiven, nor look
+// with new topics at what was passed over with the old ones.
+func (e *endpoint) renew(t *target) {
+	chance := !e.active() || e.url.String() != t.url.String()
+	if chance {
+		e.breaker, e.hold, e.failing, e.blocked, e.told, e.limit = breaker{}, 0, 0, 0, false, 1
+	}
+	if !chance && slices.Equal(e.hook.Spec.Topics, t.hook.Spec.Topics) {
+		return
+	}
+	for _, n := range e.lanes {
+		n.touch()
+		n.lead.changed(0, 0)
+	}
 }
 
 // place notes at which host an endpoint is; "" is none. d.mu is held.

@@ -68,17 +68,19 @@ const (
 	minLogged    = 16      // the same, where there are many
 	maxAllLogged = 400_000 // in all, about 64 MiB
 
-	pollPeriod   = 50 * time.Millisecond  // looks at who leads what, and at the catalog
-	timerPeriod  = 100 * time.Millisecond // looks at what is due again
-	drainTimeout = 5 * time.Second        // a planned hand-over waits for requests
-	idPrefix     = "wh_"
-	findTimeout  = 250 * time.Millisecond // a registration made elsewhere is waited for
-	findPeriod   = 10 * time.Millisecond
-	keyTimeout   = 5 * time.Second  // a node waits for the key of secrets
-	askTimeout   = 2 * time.Second  // of other nodes
-	sweepPeriod  = 10 * time.Minute // looks for consumers that are nobody's
-	orphanAge    = time.Hour        // that consumers are surely no part of a registration under way
-	listAtOnce   = 16               // webhooks of a list that are asked about at a time
-	replaySuffix = "/replay"
-	replayTurns  = 4 // one of so many requests is a replay's while there are others
+	pollPeriod    = 50 * time.Millisecond  // looks at who leads what, and at the catalog
+	timerPeriod   = 100 * time.Millisecond // looks at what is due again
+	drainTimeout  = 5 * time.Second        // a planned hand-over waits for requests
+	idPrefix      = "wh_"
+	findTimeout   = 250 * time.Millisecond // a registration made elsewhere is waited for
+	findPeriod    = 10 * time.Millisecond
+	keyTimeout    = 5 * time.Second  // a node waits for the key of secrets
+	followTimeout = time.Second      // a node waits for a change that another has made
+	takeUpTimeout = 5 * time.Second  // and the maker of the change for the leaders to go by it
+	askTimeout    = 2 * time.Second  // of other nodes
+	sweepPeriod   = 10 * time.Minute // looks for consumers that are nobody's
+	orphanAge     = time.Hour        // that consumers are surely no part of a registration under way
+	listAtOnce    = 16               // webhooks of a list that are asked about at a time
+	replaySuffix  = "/replay"
+	replayTurns   = 4 // one of so many requests is a replay's while there are others
 )

@@ -256,10 +256,12 @@ func (d *Dispatcher) changeAndGet(ctx context.Context, id string, edit func(w *b
 	return d.Get(ctx, id)
 }
 
-// Patch changes what its owner decides. An endpoint at another host has to
-// agree anew.
+// Patch changes what its owner decides. When it returns, every event that is
+// published from then on meets the webhook as it is now. An endpoint at another
+// host has to agree anew.
 func (d *Dispatcher) Patch(ctx context.Context, id string, p protocol.WebhookPatch) (protocol.Webhook, error) {
-	return d.changeAndGet(ctx, id, func(w *broker.Webhook) error {
+	revision := uint64(0)
+	err := d.change(ctx, id, func(w *broker.Webhook) error {
 		before := w.Spec.URL
 		p.Apply(&w.Spec)
 		if err := d.complete(&w.Spec); err != nil {
@@ -268,8 +270,16 @@ func (d *Dispatcher) Patch(ctx context.Context, id string, p protocol.WebhookPat
 		if !d.options.NoVerify && hostOfURL(before) != hostOfURL(w.Spec.URL) {
 			w.Verified, w.MaxRate = false, 0
 		}
+		revision = w.Revision
 		return nil
 	})
+	if err == nil {
+		err = d.takenUp(ctx, id, revision)
+	}
+	if err != nil {
+		return protocol.Webhook{}, err
+	}
+	return d.Get(ctx, id)
 }
 
 // Pause stops deliveries; events wait.
