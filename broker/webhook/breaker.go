@@ -13,6 +13,7 @@ type breaker struct {
 	blamed   int      // of those, plainly the endpoint's
 	messages []uint64 // that failed, up to breakerMessages different ones
 	open     bool
+	openedAt time.Time
 	probes   int // that failed since it opened
 	probeAt  time.Time
 	good     int // probes that succeeded since
@@ -31,8 +32,9 @@ func (b *breaker) success() (closed bool) {
 	return closed
 }
 
-// failure says whether the breaker opened by it.
-func (b *breaker) failure(message uint64, blamed bool, now time.Time) (opened bool) {
+// failure notes that of a request that began and ended at some times, and says
+// whether the breaker opened by it.
+func (b *breaker) failure(message uint64, blamed bool, began, ended time.Time) (opened bool) {
 	b.failures++
 	b.good = 0
 	if blamed {
@@ -41,13 +43,16 @@ func (b *breaker) failure(message uint64, blamed bool, now time.Time) (opened bo
 	if len(b.messages) < breakerMessages && !slices.Contains(b.messages, message) {
 		b.messages = append(b.messages, message)
 	}
-	if b.open {
+	switch {
+	case b.open && began.Before(b.openedAt):
+		return false // no probe: it was under way already
+	case b.open:
 		b.probes++
-	} else if b.failures >= breakerFailures && (b.blamed >= breakerFailures || len(b.messages) >= breakerMessages) {
-		b.open, opened = true, true
+	case b.failures >= breakerFailures && (b.blamed >= breakerFailures || len(b.messages) >= breakerMessages):
+		b.open, b.openedAt, opened = true, ended, true
 	}
 	if b.open {
-		b.probeAt = now.Add(jitter(min(firstProbe<<min(b.probes, 10), maxProbe)))
+		b.probeAt = ended.Add(jitter(min(firstProbe<<min(b.probes, 10), maxProbe)))
 	}
 	return opened
 }

@@ -27,21 +27,22 @@ type target struct {
 // answers. The dispatcher's mutex guards it.
 type endpoint struct {
 	*target
-	host     *host
-	lanes    []*lane
-	turn     int
-	inFlight int
-	limit    int   // requests in flight that it has earned: begins at one, doubles with each success
-	hold     int64 // milliseconds since 1970 before which it wants nothing
-	failing  int64 // milliseconds since 1970 since when nothing but failures came; 0: it works
-	told     bool  // that it is failing
-	blocked  int64 // since when nothing but blocked addresses
-	breaker  breaker
-	bucket   bucket
-	stopping bool // disabled here, on its way into the catalog
-	queued   bool // among the dispatcher's ready ones
-	parked   bool // among those that wait for its host
-	log      attemptLog
+	host      *host
+	lanes     []*lane
+	turn      int
+	inFlight  int
+	limit     int   // requests in flight that it has earned: begins at one, doubles with each success
+	hold      int64 // milliseconds since 1970 before which it wants nothing
+	throttles int   // pauses that it asked for in a row
+	failing   int64 // milliseconds since 1970 since when nothing but failures came; 0: it works
+	told      bool  // that it is failing
+	blocked   int64 // since when nothing but blocked addresses
+	breaker   breaker
+	bucket    bucket
+	stopping  bool // disabled here, on its way into the catalog
+	queued    bool // among the dispatcher's ready ones
+	parked    bool // among those that wait for its host
+	log       attemptLog
 
 	gaps      map[string]protocol.Gap // by topic: what its next event tells the endpoint that it has missed
 	stats     protocol.WebhookStats   // since this node began to send to it
@@ -221,13 +222,13 @@ func (e *endpoint) worked(now time.Time) (recovered bool) {
 	if recovered {
 		e.told = false
 	}
-	e.failing, e.blocked, e.lastGood = 0, 0, now
+	e.failing, e.blocked, e.throttles, e.lastGood = 0, 0, 0, now
 	return recovered
 }
 
 // failedBy notes a failure.
 func (e *endpoint) failedBy(r *result, message uint64) {
-	ms := r.at.UnixMilli()
+	ms, ended := r.at.UnixMilli(), r.at.Add(r.took)
 	e.limit = 1
 	e.lastError = r.at.UTC().Format(time.RFC3339) + " " + r.reason
 	if e.failing == 0 {
@@ -238,10 +239,12 @@ func (e *endpoint) failedBy(r *result, message uint64) {
 	} else if e.blocked == 0 {
 		e.blocked = ms
 	}
-	e.breaker.failure(message, r.blamed, r.at)
+	e.breaker.failure(message, r.blamed, r.at, ended)
 	if r.verdict == throttled {
-		pause := max(r.retryAfter, delay(e.breaker.failures))
-		e.hold = max(e.hold, ms+min(pause, maxRetryAfter).Milliseconds())
+		if ms >= e.hold { // else it was under way when another was throttled: one answer, not two
+			e.throttles++
+		}
+		e.hold = max(e.hold, ended.Add(min(max(r.retryAfter, delay(e.throttles)), maxRetryAfter)).UnixMilli())
 	}
 }
 

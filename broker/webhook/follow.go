@@ -130,7 +130,7 @@ func (d *Dispatcher) refresh(w *broker.Webhook, key []byte) {
 func (e *endpoint) renew(t *target) {
 	chance := !e.active() || e.url.String() != t.url.String()
 	if chance {
-		e.breaker, e.hold, e.failing, e.blocked, e.told, e.limit = breaker{}, 0, 0, 0, false, 1
+		e.breaker, e.hold, e.failing, e.blocked, e.told, e.limit, e.throttles = breaker{}, 0, 0, 0, false, 1, 0
 	}
 	if !chance && slices.Equal(e.hook.Spec.Topics, t.hook.Spec.Topics) {
 		return

@@ -134,16 +134,20 @@ func (d *Dispatcher) behind(n *lane) {
 		return
 	}
 	n.pulling = true
-	after, upTo, limit, selectors := n.scanned, uint64(math.MaxUint64), n.room(), n.endpoint.selectors
+	after, upTo, limit, to := n.scanned, uint64(math.MaxUint64), n.room(), n.endpoint.target
 	if n.until != 0 {
 		upTo = n.until
 	}
 	d.spawn(func() {
-		places, gaps, reached := d.broker.Places(n.lead.partition, after, upTo, limit, func(topic string) bool { return covers(selectors, topic) })
+		places, gaps, reached := d.broker.Places(n.lead.partition, after, upTo, limit, func(topic string) bool { return covers(to.selectors, topic) })
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		n.pulling = false
 		if n.ended {
+			return
+		}
+		if n.endpoint.target != to { // the topics may be others by now
+			d.behind(n)
 			return
 		}
 		for _, at := range places {

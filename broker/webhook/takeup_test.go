@@ -22,7 +22,7 @@ func TestAPatchHoldsAtEveryLeaderOnceItIsAnswered(t *testing.T) {
 			}
 			c.publish(topic, topic)
 			want = append(want, topic)
-			time.Sleep(time.Duration(7*i) * time.Millisecond)
+			time.Sleep(time.Duration(1+7*i) * time.Millisecond)
 		}
 		time.Sleep(time.Second)
 		wantStrings(t, "sent", c.world.bodies("a.example"), want)
