@@ -197,6 +197,26 @@ func TestAnEndpointGetsNothingBeforeItAgrees(t *testing.T) {
 	}
 }
 
+func TestAnotherHostIsNotBoundByWhatTheOldOneAgreedTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, Options{})
+		defer c.close()
+		c.world.serve("a.example", func(request) (int, http.Header, error) {
+			time.Sleep(5 * time.Second) // meanwhile the URL is changed
+			return 200, http.Header{"Webhook-Allowed-Origin": {"*"}}, nil
+		})
+		w := c.create(protocol.WebhookSpec{})
+		time.Sleep(time.Second)
+		if _, err := c.Patch(ctx, w.ID, protocol.WebhookPatch{URL: new("https://b.example/")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := c.get(w.ID); got.State != protocol.WebhookVerifying {
+			t.Errorf("state %s, want verifying: the new host has not agreed", got.State)
+		}
+	})
+}
+
 func TestARateIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, trusting)

@@ -56,6 +56,8 @@ func (d *Dispatcher) verify(t *target, v *verification) {
 	id := t.hook.ID
 	err := d.change(d.running, id, func(w *broker.Webhook) error {
 		switch {
+		case hostOfURL(w.Spec.URL) != hostOfURL(t.hook.Spec.URL):
+			return errNotYet // who agreed is not who is meant by now
 		case reason == "":
 			w.Verified, w.MaxRate = true, rate
 		case d.now().Sub(w.Created) > verifyFor:
