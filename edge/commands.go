@@ -196,10 +196,11 @@ func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
 }
 
 func (n *session) mayFollow(id *uint64) error {
-	count := 0
+	count, most := 0, n.loop.server.options.Limits.Subscriptions
 	for f := n.conn.follows; f != nil; f = f.next {
-		if count++; count >= maxSubscribes {
-			return protocol.TooManyReaders.Errorf("this connection has %d subscriptions, as many as it may; use patterns, or another connection", maxSubscribes)
+		if count++; count >= most {
+			n.loop.server.reached.add(boundSubscriptions)
+			return protocol.TooManyReaders.Errorf("this connection has %d subscriptions, as many as it may; use patterns, or another connection", most)
 		}
 		if id != nil && f.numbered && f.number == *id {
 			return protocol.BadRequest.Errorf("subscription %d is there already; give each subscribe an id of its own", *id)

@@ -36,6 +36,8 @@ type conn struct {
 	counted  bool       // it is one of the node's readers
 	goodbye  bool       // the client has said that it is done
 	window   windowBits // of compressed frames; 0: there are none
+	second   uint16     // in which commands came
+	commands uint16
 
 	in      *buffer  // received, not yet used; nil while idle
 	out     *backlog // what the socket did not take; nil while idle

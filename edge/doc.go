@@ -24,7 +24,8 @@
 //	ws session commands outbox    WebSockets
 //	stream longpoll               SSE and long polls on a loop
 //	poll sse follower             short polls, and what net/http serves over HTTP/2
-//	form writers frame            encodings
+//	form writers frame            encodings; extension deflate: permessage-deflate
+//	bounds limits                 what one client may do
 //	presence attendance           who is in a topic, and what readers are told of it
 //	topics policies cluster webhooks health metrics static    the rest
 //

@@ -129,6 +129,6 @@ func (l *loop) accept(in incoming) *conn {
 		return nil
 	}
 	c.fd = fd
-	l.after(c, headerTimeout)
+	l.after(c, l.server.options.Limits.HandshakeTimeout)
 	return c
 }

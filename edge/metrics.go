@@ -108,6 +108,7 @@ func (s *Server) appendMetrics(b []byte) []byte {
 	for f := range m.delivered {
 		b = appendSample(b, "pushd_events_delivered_total", "form", formNames[f], float64(m.delivered[f].Load()))
 	}
+	b = s.reached.append(b)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b = appendHelp(b, "pushd_websocket_closes_total", "counter", "WebSockets closed, by close code.")

@@ -34,6 +34,7 @@ type Options struct {
 	MaxEventBytes int      // payload of an event; 0 means 1 MiB
 	MaxReaders    int      // readers at a time; 0 means 65,536
 	Loops         int      // goroutines that serve readers; 0 means one per processor
+	Limits        Limits   // of one client
 	Deflate       bool     // WebSockets are compressed where clients offer permessage-deflate
 	NoEpoll       bool     // goroutines read the sockets, as on systems without epoll
 
@@ -49,6 +50,7 @@ type Server struct {
 	routes    []route
 	readers   atomic.Int64
 	metrics   metrics
+	reached   reached
 	handed    *handed        // what the loops give to http
 	tasks     sync.WaitGroup // what loops would have to wait for
 
@@ -80,6 +82,7 @@ func newServer(o Options, subscribe subscriber) *Server {
 		o.MaxReaders = maxAnyReaders
 	}
 	o.NoEpoll = o.NoEpoll || !haveEpoll
+	o.Limits = o.Limits.withDefaults()
 	if o.Loops == 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
 	}
@@ -92,7 +95,7 @@ func newServer(o Options, subscribe subscriber) *Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
-		Handler: s, Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: s, Protocols: protocols, ReadHeaderTimeout: o.Limits.HandshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return s.running },
 	}

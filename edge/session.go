@@ -56,7 +56,7 @@ func (n *session) message(text bool, data []byte) {
 		n.publishPlain(text, data)
 	case !text && n.conn.form == formJSON:
 		n.end(protocol.CloseBadRequest, "pushd.v1.json takes text frames")
-	case tooMany(data, !text):
+	case countCommands(data, !text) > protocol.MaxFrameCommands:
 		n.end(protocol.CloseBadRequest, "too many commands in one frame")
 	default:
 		n.records = !text
@@ -66,14 +66,21 @@ func (n *session) message(text bool, data []byte) {
 	n.settle()
 }
 
-// tooMany counts commands: records, or lines.
-func tooMany(data []byte, records bool) bool {
-	count := 0
+// count is how many commands a message has, as far as it matters.
+func (n *session) count(records bool, data []byte) int {
+	if !n.commands() || n.loop.server.options.Limits.CommandsPerSecond == 0 {
+		return 1
+	}
+	return countCommands(data, records)
+}
+
+// countCommands counts records, or lines, up to one more than there may be.
+func countCommands(data []byte, records bool) (count int) {
 	for len(data) > 0 && count <= protocol.MaxFrameCommands {
 		if records {
 			_, rest, err := protocol.ReadRecord(data)
 			if err != nil {
-				return false // which is found when it comes to its turn
+				return count // which is found when it comes to its turn
 			}
 			data = rest
 			count++
@@ -85,7 +92,7 @@ func tooMany(data []byte, records bool) bool {
 		}
 		data = rest
 	}
-	return count > protocol.MaxFrameCommands
+	return count
 }
 
 // run runs the commands in order, until one has to wait: then it and the rest

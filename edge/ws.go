@@ -174,25 +174,23 @@ func (l *loop) useFrame(c *conn, b []byte) (n int) {
 	if c.session != nil {
 		under = &c.session.under
 	}
-	f, n, err := takeFrame(b, under, l.messageLimit(c), c.window > 0)
+	var f frame
+	err := l.checkFrame(b)
+	if err == nil {
+		f, n, err = takeFrame(b, under, l.messageLimit(c), c.window > 0)
+	}
 	if err == nil && n > 0 {
 		l.heard(c)
 		err = l.frame(c, f)
 	}
 	if err != nil {
+		if err == errTooBig || err == errInflatedTooBig {
+			l.server.reached.add(boundMessage)
+		}
 		l.fail(c, err)
 		return len(b)
 	}
 	return n
-}
-
-// messageLimit is what a message of a client may have.
-func (l *loop) messageLimit(c *conn) int {
-	limit := l.server.options.MaxEventBytes
-	if c.form != formPlain {
-		limit = limit*4/3 + maxCommandBytes
-	}
-	return limit
 }
 
 // heard notes a sign of life, which answers a ping.
@@ -275,7 +273,11 @@ func (l *loop) message(c *conn, op ws.OpCode, compressed bool, data []byte) erro
 	if err := checkText(op, data); err != nil {
 		return err
 	}
-	l.session(c).message(op == ws.OpText, data)
+	n := l.session(c)
+	if err := l.mayCommand(c, n.count(op != ws.OpText, data)); err != nil {
+		return err
+	}
+	n.message(op == ws.OpText, data)
 	return nil
 }
 
@@ -285,9 +287,13 @@ func (l *loop) expire(c *conn) {
 	case c.phase == phasePoll:
 		l.endPoll(c)
 	case c.phase != phaseSocket && c.phase != phaseStream:
+		if c.phase == phaseHead && c.in != nil { // a request has begun, and not come
+			l.server.reached.add(boundHandshake)
+		}
 		l.close(c)
 	case c.out != nil:
-		if l.tick-c.out.tick >= uint32(stallTimeout/tickLength) {
+		if l.tick-c.out.tick >= uint32(l.server.options.Limits.StallTimeout/tickLength) {
+			l.server.reached.add(boundStall)
 			l.server.metrics.closed(protocol.CloseTooSlow)
 			l.close(c) // a close frame would not get through either
 			return
@@ -312,7 +318,7 @@ func (l *loop) rearm(c *conn) {
 	switch {
 	case c.phase != phaseSocket && c.phase != phaseStream:
 	case c.out != nil:
-		l.after(c, stallTimeout)
+		l.after(c, l.server.options.Limits.StallTimeout)
 	case c.phase == phaseStream:
 		l.after(c, heartbeat)
 	case c.awaiting:

@@ -17,6 +17,9 @@ type frameError struct {
 
 func (e *frameError) Error() string { return e.reason }
 
+// errTooBig says that a message has more than it may.
+var errTooBig = &frameError{protocol.CloseTooBig, "the message is too big; send what it has in several, or ask for a bigger --max-message-bytes"}
+
 // parseFrameHead reads a frame's head off b (RFC 6455 §5.2); n is 0 while it is
 // not complete. gobwas/ws takes lengths that are not minimal; the RFC does not.
 func parseFrameHead(b []byte) (h ws.Header, n int, err error) {
@@ -97,7 +100,7 @@ func takeFrame(b []byte, under *assembly, limit int, deflate bool) (f frame, n i
 		return f, 0, &frameError{protocol.CloseProtocol, err.Error()}
 	}
 	if !h.OpCode.IsControl() && h.Length > int64(limit-had) {
-		return f, 0, &frameError{protocol.CloseTooBig, "the message is too big"}
+		return f, 0, errTooBig
 	}
 	n = head + int(h.Length)
 	if len(b) < n {

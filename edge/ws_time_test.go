@@ -14,10 +14,13 @@ import (
 )
 
 // pipeSocket is a WebSocket over a pipe, for time that a test can wait for.
-func pipeSocket(t *testing.T) *wsClient {
+func pipeSocket(t *testing.T, limits ...Limits) *wsClient {
 	r := &silent{}
 	r.move("C")
-	s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+	var o Options
+	for _, o.Limits = range limits {
+	}
+	s := newServer(o, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
 	l := newLoop(s, newConns())
 	go l.run()
 	here, there := net.Pipe()

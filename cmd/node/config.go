@@ -11,10 +11,14 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/cluster"
+	"github.com/pushd/pushd/edge"
 )
 
 // roleEdge nodes serve clients and hold no replicas.
 const roleEdge = "edge"
+
+// Limits are what one client may do.
+type Limits = edge.Limits
 
 // Config is what one node is told. The zero value, completed by its defaults,
 // is a one-node cluster on loopback with its data in ./pushd-data.
@@ -43,7 +47,8 @@ type Config struct {
 
 	ClusterKeyFile string // keys that nodes share, as pushd keygen makes them; "" means none
 
-	WSDeflate bool // compress WebSockets where clients offer permessage-deflate
+	Limits    Limits // of one client
+	WSDeflate bool   // compress WebSockets where clients offer permessage-deflate
 
 	InsecureNoAuth  bool // serve clients beyond loopback without keys
 	InsecureCluster bool // talk to nodes beyond loopback without keys
@@ -131,6 +136,9 @@ func (c Config) Check() error {
 	}
 	if err := c.checkClients(); err != nil {
 		return err
+	}
+	if err := c.Limits.Check(); err != nil {
+		return &ConfigError{"max-… and …-timeout", err.Error()}
 	}
 	_, err := c.keys()
 	return err

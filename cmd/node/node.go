@@ -216,7 +216,7 @@ func (n *Node) handlePeers() {
 func (n *Node) openEdge() {
 	n.edge = edge.New(edge.Options{
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
-		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate,
+		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate, Limits: n.cfg.Limits,
 	})
 	n.serveClients()
 }

@@ -31,7 +31,7 @@ func agentFlags() []cli.Flag {
 	text := func(name, env, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
 	}
-	return []cli.Flag{
+	return append(limitFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "config", EnvVars: []string{"PUSHD_CONFIG"}, Usage: "YAML `FILE` with the same settings"},
 		text("node-name", "NODE_NAME", "`NAME`, unique in the cluster (default: the host's name and the client port)"),
 		text("data-dir", "DATA_DIR", "`DIR` for the node's data (default: pushd-data)"),
@@ -61,7 +61,7 @@ func agentFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "proxy-protocol", EnvVars: []string{"PUSHD_PROXY_PROTOCOL"}, Usage: "--client-addr is behind a proxy that sends PROXY headers; everything else is refused"},
 		text("client-socket", "CLIENT_SOCKET", "`PATH` of a Unix socket for clients, too"),
 		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
-	}
+	}...)
 }
 
 func runAgent(c *cli.Context) error {
@@ -100,6 +100,7 @@ func runAgent(c *cli.Context) error {
 			*field = c.Duration(name)
 		}
 	}
+	readLimits(c, &cfg.Limits)
 	if joined := append(slices.Clone(c.StringSlice("join")), c.Args().Slice()...); len(joined) > 0 {
 		cfg.Join = joined
 	}

@@ -31,6 +31,7 @@ type file struct {
 	ReplaceAfter    *time.Duration `yaml:"replace_after"`
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	ClusterKeyFile  *string        `yaml:"cluster_key_file"`
+	Limits          *limits        `yaml:"limits"`
 	WSDeflate       *bool          `yaml:"ws_deflate"`
 	ClientSocket    *string        `yaml:"client_socket"`
 	TLSCertFile     *string        `yaml:"tls_cert_file"`
@@ -44,6 +45,16 @@ type file struct {
 	WebhookNoVerify     *bool `yaml:"webhook_no_verify"`
 
 	OTLPEndpoint *string `yaml:"otlp_endpoint"`
+}
+
+// limits are the flags of limitFlags, by the names of node.Limits.
+type limits struct {
+	FrameBytes        int           `yaml:"max_frame_bytes"`
+	MessageBytes      int           `yaml:"max_message_bytes"`
+	HandshakeTimeout  time.Duration `yaml:"handshake_timeout"`
+	Subscriptions     int           `yaml:"max_subscriptions"`
+	CommandsPerSecond int           `yaml:"max_commands_per_second"`
+	StallTimeout      time.Duration `yaml:"stall_timeout"`
 }
 
 // loadConfig fills cfg from a file; "" is none.
@@ -62,7 +73,8 @@ func loadConfig(path string, cfg *node.Config) error {
 	from, to := reflect.ValueOf(f), reflect.ValueOf(cfg).Elem()
 	for i := range from.NumField() {
 		if v := from.Field(i); !v.IsNil() {
-			to.FieldByName(from.Type().Field(i).Name).Set(v.Elem())
+			field := to.FieldByName(from.Type().Field(i).Name)
+			field.Set(v.Elem().Convert(field.Type()))
 		}
 	}
 	return nil

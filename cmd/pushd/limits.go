@@ -1,0 +1,40 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/pushd/pushd/cmd/node"
+)
+
+// limitFlags bound what one client may do.
+func limitFlags() []cli.Flag {
+	number := func(name, env, usage string) cli.Flag {
+		return &cli.IntFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
+	}
+	return []cli.Flag{
+		number("max-frame-bytes", "MAX_FRAME_BYTES", "`N` bytes of one WebSocket frame from a client (default: as a message)"),
+		number("max-message-bytes", "MAX_MESSAGE_BYTES", "`N` bytes of one WebSocket message from a client, inflated (default: the biggest event and some)"),
+		number("max-subscriptions", "MAX_SUBSCRIPTIONS", "`N` subscriptions of one WebSocket (default: 128)"),
+		number("max-commands-per-second", "MAX_COMMANDS_PER_SECOND", "`N` commands of one WebSocket in a second (default: any number)"),
+		&cli.DurationFlag{Name: "handshake-timeout", EnvVars: []string{"PUSHD_HANDSHAKE_TIMEOUT"}, Usage: "`TIME` in which a request's headers must have come (default: 10s)"},
+		&cli.DurationFlag{Name: "stall-timeout", EnvVars: []string{"PUSHD_STALL_TIMEOUT"}, Usage: "`TIME` after which a client that takes nothing of what it is sent is cut (default: 30s)"},
+	}
+}
+
+// readLimits takes over the flags that are set.
+func readLimits(c *cli.Context, l *node.Limits) {
+	for name, field := range map[string]*int{
+		"max-frame-bytes": &l.FrameBytes, "max-message-bytes": &l.MessageBytes,
+		"max-subscriptions": &l.Subscriptions, "max-commands-per-second": &l.CommandsPerSecond,
+	} {
+		if c.IsSet(name) {
+			*field = c.Int(name)
+		}
+	}
+	if c.IsSet("handshake-timeout") {
+		l.HandshakeTimeout = c.Duration("handshake-timeout")
+	}
+	if c.IsSet("stall-timeout") {
+		l.StallTimeout = c.Duration("stall-timeout")
+	}
+}
