@@ -197,6 +197,9 @@ func TestGoneDisablesAndResumingSendsAllSince(t *testing.T) {
 		if got := c.get(w.ID); got.State != protocol.WebhookDisabled || !strings.Contains(got.StateReason, "410") || got.Lag.Events != 1 {
 			t.Errorf("after 410: got %s (%s), lag %d, want disabled with lag 1", got.State, got.StateReason, got.Lag.Events)
 		}
+		if list, err := c.Attempts(context.Background(), w.ID, 10); err != nil || len(list.Attempts) != 1 || list.Attempts[0].NextAttempt != nil {
+			t.Errorf("attempts: got %+v, %v, want one that has no next", list, err)
+		}
 		for i := 1; i <= 50; i++ {
 			c.publish(fmt.Sprint("t", i), fmt.Sprint(i))
 		}

@@ -69,7 +69,7 @@ func (d *Dispatcher) note(j job, record *broker.Record, r *result) (given string
 		event: record.ID, topic: record.Topic, offset: record.Offset, at: r.at, took: r.took, status: int16(r.status),
 		attempt: int32(j.attempt), reason: r.reason,
 	}
-	if r.verdict != delivered && given == "" {
+	if r.verdict != delivered && given == "" && !e.stopping {
 		a.next = max(it.next, e.hold)
 	}
 	if given != "" {
