@@ -75,7 +75,7 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
 			topicsCommand(), presenceCommand(), policiesCommand(), webhooksCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(),
-			snapshotCommand(), checkCommand(), keygenCommand(), keyringCommand(),
+			snapshotCommand(), checkCommand(), keygenCommand(), keyringCommand(), tlsCommand(),
 			versionCommand(), completionCommand(),
 		},
 	}
