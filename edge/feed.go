@@ -319,6 +319,11 @@ func (l *loop) stall(f *feed, m *follow, v variant, n int) {
 		end = cutBehind(e.ends, n)
 		l.detachAt(m, k.cursorBehind(e, end))
 	}
+	for _, itemEnd := range e.ends {
+		if itemEnd <= end { // it is on its way
+			l.tally.delivered[v.form]++
+		}
+	}
 	l.keepBack(m.conn, e.bytes[n:end])
 }
 
