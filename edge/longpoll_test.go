@@ -23,14 +23,14 @@ func TestLongPollsOfOneCursorShareASubscription(t *testing.T) {
 	first := s.raw()
 	first.write(getAt(at))
 	<-s.opened
+	s.waitMetric("pushd_feeds 1\n")
 	var others []*raw
 	for range 10 {
 		r := s.raw()
 		r.write(getAt(at))
 		others = append(others, r)
 	}
-	// A request that is refused behind the others' says that those have begun.
-	s.get("/v1/events?topic=a&wait=30s&after=junk").wantProblem(protocol.BadCursor)
+	s.waitMetric("pushd_readers 11\n")
 	s.publishText("a", "1")
 	for _, r := range append(others, first) {
 		wantTexts(t, r.answer().page().Events, "1")
@@ -129,4 +129,14 @@ func TestAStreamsHeartbeatOnALoop(t *testing.T) {
 			t.Errorf("got %q and %q, want the new position, too", a, b)
 		}
 	})
+}
+
+// waitMetric asks until the metrics have a line: loops add up at the end of a turn.
+func (s *site) waitMetric(line string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.get("/metrics").want(200).Body, line); {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the metrics never had %q", line)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package edge
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -20,14 +19,8 @@ func TestMetricsTellWhatClientsDo(t *testing.T) {
 	c.send("junk")
 	c.wantClose(protocol.CloseBadRequest)
 	s.get("/v1/topics/none").wantProblem(protocol.NoSuchTopic)
-	// A loop adds up at the end of a turn, which may be after the client has its answer.
-	var a answer
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-		a = s.get("/metrics").want(200).wantHeader("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		if strings.Contains(a.Body, `{form="websocket_json"} 2`) {
-			break
-		}
-	}
+	s.waitMetric(`{form="websocket_json"} 2` + "\n")
+	a := s.get("/metrics").want(200).wantHeader("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	for _, want := range []string{
 		"# TYPE pushd_connections gauge\n",
 		"pushd_readers 1\n",
