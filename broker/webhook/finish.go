@@ -81,6 +81,10 @@ func (d *Dispatcher) note(j job, record *broker.Record, r *result) (given string
 
 func (d *Dispatcher) noteFailure(j job, r *result) (given string) {
 	e, it := j.endpoint, j.item
+	if j.to.url.String() != e.url.String() { // PATCH named another URL meanwhile: what this one says is not the new one's
+		it.next = r.at.Add(r.took).UnixMilli()
+		return ""
+	}
 	counts := !e.breaker.open && r.verdict != throttled
 	e.failedBy(r, uint64(j.lane.lead.partition)<<48^it.position)
 	now := r.at.UnixMilli()

@@ -217,6 +217,29 @@ func TestAnotherHostIsNotBoundByWhatTheOldOneAgreedTo(t *testing.T) {
 	})
 }
 
+func TestWhatAnOldURLSaysLateIsNotTheNewOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, trusting)
+		defer c.close()
+		c.world.serve("a.example", func(request) (int, http.Header, error) {
+			time.Sleep(5 * time.Second) // meanwhile the URL is changed
+			return 410, nil, nil
+		})
+		c.world.serve("b.example", always(200))
+		w := c.create(protocol.WebhookSpec{})
+		c.publish("a", "0")
+		time.Sleep(time.Second)
+		if _, err := c.Patch(ctx, w.ID, protocol.WebhookPatch{URL: new("https://b.example/")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := c.get(w.ID); got.State != protocol.WebhookActive {
+			t.Errorf("state %s (%s), want active", got.State, got.StateReason)
+		}
+		wantStrings(t, "sent to the new URL", c.world.bodies("b.example"), []string{"0"})
+	})
+}
+
 func TestARateIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, trusting)
