@@ -214,9 +214,7 @@ func (b *Broker) Position(id uint16) uint64 {
 	if p == nil {
 		return 0
 	}
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.position
+	return p.end()
 }
 
 func (b *Broker) logOf(id uint16) Log {

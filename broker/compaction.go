@@ -23,8 +23,7 @@ func (p *Partition) removeRetired(paths []string) {
 	p.retired = slices.DeleteFunc(p.retired, func(path string) bool { return slices.Contains(ours, path) })
 	p.mu.Unlock()
 	for _, path := range ours {
-		_ = os.Remove(path)
-		_ = os.Remove(indexPath(path))
+		removeSegment(path)
 	}
 }
 
@@ -144,7 +143,7 @@ func (p *Partition) compact() (bool, error) {
 	p.mu.Unlock()
 	if !there { // retention, or a snapshot, was quicker
 		next.close()
-		next.remove()
+		removeSegment(next.path)
 		return true, nil
 	}
 	old.close()
@@ -167,15 +166,9 @@ func (p *Partition) wasteful() (*segment, []span) {
 
 // retained lists what of a segment its topics still have. p.mu is held.
 func (p *Partition) retained(s *segment) []span {
-	spans, owners := make([]span, 0, s.live), map[uint32]*topic{}
+	spans, topicOf := make([]span, 0, s.live), s.lookup(p.topics, (*topic).exists)
 	for i := range s.len() {
-		owner := u32(s.owner, i)
-		t, known := owners[owner]
-		if !known {
-			t = s.topicAt(i, p.topics)
-			owners[owner] = t
-		}
-		if t != nil && t.retains(s.first+s.position(i)) {
+		if t := topicOf(i); t != nil && t.retains(s.first+s.position(i)) {
 			spans = append(spans, s.span(i))
 		}
 	}
@@ -184,7 +177,7 @@ func (p *Partition) retained(s *segment) []span {
 
 // rewrite copies records into a new file, with its index.
 func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) {
-	path := fmt.Sprintf("%s-%d%s", strings.TrimSuffix(old.path, segmentSuffix), p.stamp(), segmentSuffix)
+	path := fmt.Sprintf("%s-%d%s", strings.TrimSuffix(old.path, segmentSuffix), p.end(), segmentSuffix) // the position tells one compaction from another
 	next := &segment{path: path, first: old.first, final: old.final, sum: old.sum, agreed: true, index: &index{}}
 	names := map[uint32]string{}
 	b := appendSegmentHead(nil, compacted, old.first)
@@ -204,8 +197,7 @@ func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) 
 	next.size = int64(len(b))
 	defer func() {
 		if err != nil {
-			_ = os.Remove(path)
-			_ = os.Remove(indexPath(path))
+			removeSegment(path)
 		}
 	}()
 	if err := writeSynced(path, b); err != nil {
@@ -219,13 +211,6 @@ func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) 
 	}
 	next.file, err = os.OpenFile(path, os.O_RDWR, 0o600)
 	return next, err
-}
-
-// stamp tells one compaction from another.
-func (p *Partition) stamp() uint64 {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.position
 }
 
 func (p *Partition) slotOf(name string) uint32 {
@@ -247,15 +232,7 @@ func writeSynced(path string, b []byte) error {
 	if err := writeFile(path, b); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		_ = f.Close()
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	if err := f.Close(); err != nil {
+	if err := syncFile(path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

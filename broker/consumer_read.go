@@ -68,22 +68,11 @@ func (p *Partition) followUp(name string, after, upTo uint64) uint64 {
 
 // at reads one retained event; nil if it is gone.
 func (p *Partition) at(position uint64) (*Record, error) {
-	for {
-		f, plan, err := p.planAt(position)
-		if err != nil {
-			return nil, err
-		}
-		ok, err := plan.load(&f)
-		if err != nil {
-			return nil, err
-		}
-		if ok && len(f.records) == 0 {
-			return nil, nil
-		}
-		if ok {
-			return f.records[0], nil
-		}
+	f, err := p.loaded(func() (found, plan, error) { return p.planAt(position) })
+	if err != nil || len(f.records) == 0 {
+		return nil, err
 	}
+	return f.records[0], nil
 }
 
 func (p *Partition) planAt(position uint64) (f found, pl plan, err error) {
@@ -155,7 +144,7 @@ func (b *Broker) beginAt(p *Partition, selectors []protocol.Selector, start prot
 	if err := s.begin(catalog, start); err != nil {
 		return ConsumerState{}, err
 	}
-	floor, covered := p.endPosition(), false
+	floor, covered := p.end(), false
 	for _, l := range s.lanes {
 		if l.partition != p.id {
 			continue
@@ -168,12 +157,6 @@ func (b *Broker) beginAt(p *Partition, selectors []protocol.Selector, start prot
 		}
 	}
 	return ConsumerState{Floor: floor}, nil
-}
-
-func (p *Partition) endPosition() uint64 {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.position
 }
 
 // beginAtLast opens the last n events of each topic that is covered.

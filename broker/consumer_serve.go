@@ -102,7 +102,7 @@ func (b *Broker) beginConsumer(ctx context.Context, p *Partition, log Log, q Con
 		return err
 	}
 	if q.Bounded {
-		state.Until = max(p.endPosition(), 1)
+		state.Until = max(p.end(), 1)
 	}
 	return b.changeConsumers(ctx, log, []consumerOp{{consumerPut, q.ID, q.Epoch, AppendConsumerState(nil, &state)}})
 }

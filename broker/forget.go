@@ -45,7 +45,7 @@ func (tb *tombs) bury(t *topic) (evicted *topic) {
 func tombOf(t *topic, at uint64) *topic {
 	epochs := slices.Clone(t.old())
 	if t.exists() {
-		epochs = append(epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: at, reason: protocol.GapExpired})
+		epochs = t.ended(at, protocol.GapExpired)
 	}
 	for i := range epochs {
 		epochs[i].apart = true
@@ -80,12 +80,14 @@ func (p *Partition) forget(list []forgettable) {
 	p.buried = slices.DeleteFunc(p.buried, func(name string) bool { return gone[name] })
 }
 
-// raise gives a topic that is made its past back, if it had one. p.mu is held.
-func (p *Partition) raise(t *topic) {
+// raise makes a topic, with its past if it had one. p.mu is held.
+func (p *Partition) raise(name string) *topic {
+	t := p.topics.intern(name)
 	if tomb := p.tombs.byName[t.name]; tomb != nil {
 		t.past = &past{epochs: tomb.past.epochs}
 		delete(p.tombs.byName, t.name)
 	}
+	return t
 }
 
 // known gives a topic, or what is remembered of it. p.mu is held.

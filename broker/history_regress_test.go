@@ -390,3 +390,24 @@ func TestADamagedRecordDoesNotKeepOtherSegmentsFromCompaction(t *testing.T) {
 		t.Errorf("the second segment, which is whole, was not compacted either")
 	}
 }
+
+func TestATopicThatEndsOverAndOverComesBackFromASnapshot(t *testing.T) {
+	f := newFixture(t, 1)
+	p := f.logs[0].partition
+	for range maxOldEpochs + 5 {
+		f.publish("a", "1")
+		if err := f.DeleteTopic(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 { // forgotten while it has events: that epoch is remembered, too
+		f.publish("a", "1")
+		a := p.topics.find("a")
+		if _, err := f.logs[0].Propose(t.Context(), encodeForget(1, []forgettable{{"a", a.epoch, a.newest}})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Restore(snapOf(t, p), ""); err != nil {
+		t.Errorf("the snapshot can't be read: %v", err)
+	}
+}

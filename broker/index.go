@@ -198,6 +198,23 @@ func (x *index) fromEnd(owner uint32, back int) (i, left int, ok bool) {
 	return 0, back, false
 }
 
+// lookup gives the topics of records, nil for those that are not kept: what a
+// record's owner is, and whether it is kept, is found out once.
+func (x *index) lookup(topics *topicTable, keep func(*topic) bool) func(i int) *topic {
+	known := map[uint32]*topic{}
+	return func(i int) *topic {
+		owner := u32(x.owner, i)
+		t, found := known[owner]
+		if !found {
+			if t = x.topicAt(i, topics); t != nil && !keep(t) {
+				t = nil
+			}
+			known[owner] = t
+		}
+		return t
+	}
+}
+
 // topicAt gives the topic of a record, nil if it has been forgotten.
 func (x *index) topicAt(i int, topics *topicTable) *topic {
 	owner := u32(x.owner, i)

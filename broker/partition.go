@@ -48,8 +48,8 @@ type Partition struct {
 	holes     uint64 // up to this position records may be missing in the index
 	// forgotten is up to where topics had events of which nothing is remembered: a reader from before is
 	// told that it may have missed some.
-	forgottenAt uint64 // where the log ended when that last moved
 	forgotten   uint64
+	forgottenAt uint64 // where the log ended when that last moved
 	tombs       *tombs
 	producers   *producers
 	repairs     repairs
@@ -143,8 +143,10 @@ func (p *Partition) fail(err error) {
 // publish decides on one proposal. p.mu is held.
 func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	t := p.topics.find(q.event.Topic)
+	var numbered idKey
 	if q.producer != nil {
-		if answer, done := p.producers.check(q.event.Topic, t, q.producer); done {
+		numbered = producerKey(q.event.Topic, q.producer.ID)
+		if answer, done := p.producers.check(numbered, q.event.Topic, t, q.producer); done {
 			return answer
 		}
 	}
@@ -154,7 +156,7 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 		if seen, ok := p.dedupe.find(key); ok && t != nil && t.exists() && seen.epoch == t.epoch {
 			answer := stored{offset: seen.offset, epoch: seen.epoch, position: seen.position, time: seen.time, duplicate: true}
 			if q.producer != nil { // another instance sends again what this one's predecessor has stored
-				p.producers.record(t.name, q.producer, answer)
+				p.producers.record(numbered, q.producer, answer)
 			}
 			return answer
 		}
@@ -169,8 +171,7 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 		}
 	}
 	if t == nil {
-		t = p.topics.intern(q.event.Topic)
-		p.raise(t)
+		t = p.raise(q.event.Topic)
 	}
 	if !t.exists() {
 		p.revive(t)
@@ -185,7 +186,7 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	p.wakeTopic(wake, t)
 	answer := stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
 	if q.producer != nil {
-		p.producers.record(t.name, q.producer, answer)
+		p.producers.record(numbered, q.producer, answer)
 	}
 	return answer
 }
@@ -234,9 +235,7 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 		return protocol.NoSuchTopic.Errorf("there is no topic %s", name)
 	}
 	past := t.history()
-	if past.epochs = append(past.epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: p.position + 1, reason: protocol.GapDeleted}); len(past.epochs) > maxOldEpochs {
-		past.epochs = past.epochs[1:]
-	}
+	past.epochs = t.ended(p.position+1, protocol.GapDeleted)
 	p.dropAll(t)
 	p.store(t, &protocol.Event{Topic: name, Epoch: t.epoch, Time: p.time})
 	past.deleted, t.first, t.bytes = p.position, t.last+1, 0
@@ -327,6 +326,24 @@ func (p *Partition) find(position uint64) (s *segment, number int, ok bool) {
 	}
 	number, ok = p.segments[i].holds(position)
 	return p.segments[i], number, ok
+}
+
+// eachOf visits a topic's records behind a position, in order, until f says
+// false. p.mu is held.
+func (p *Partition) eachOf(t *topic, after uint64, f func(s *segment, i int) bool) {
+	o := t.owned()
+	for _, s := range p.segments[p.segmentOf(after+1):] {
+		if !s.each(o, after, func(i int) bool { return f(s, i) }) {
+			return
+		}
+	}
+}
+
+// end is the position of the last event.
+func (p *Partition) end() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.position
 }
 
 // spanOf is where the record at a position lies.

@@ -43,8 +43,8 @@ func (ps *producers) find(key idKey) *producer {
 
 // check decides on an event of a producer: an answer if it is refused or was
 // stored before, else none.
-func (ps *producers) check(topic string, t *topic, p *protocol.Producer) (answer stored, done bool) {
-	known := ps.find(producerKey(topic, p.ID))
+func (ps *producers) check(key idKey, topic string, t *topic, p *protocol.Producer) (answer stored, done bool) {
+	known := ps.find(key)
 	if known == nil {
 		known = &producer{}
 	}
@@ -69,8 +69,7 @@ func (ps *producers) check(topic string, t *topic, p *protocol.Producer) (answer
 }
 
 // record notes that an event of a producer was stored.
-func (ps *producers) record(topic string, p *protocol.Producer, s stored) {
-	key := producerKey(topic, p.ID)
+func (ps *producers) record(key idKey, p *protocol.Producer, s stored) {
 	known := ps.find(key)
 	if known == nil || known.epoch != p.Epoch {
 		known = ps.put(&producer{key: key, epoch: p.Epoch})

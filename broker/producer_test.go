@@ -60,8 +60,8 @@ func TestAProducersEventsAreStoredOnceAndInOrder(t *testing.T) {
 func TestOnlyTheProducersThatPublishedLastAreRemembered(t *testing.T) {
 	ps := newProducers()
 	for i := range maxProducers + 5 {
-		ps.record("a", &protocol.Producer{ID: fmt.Sprint(i)}, stored{})
-		ps.record("a", &protocol.Producer{ID: "0", Seq: uint64(i)}, stored{}) // stays
+		ps.record(producerKey("a", fmt.Sprint(i)), &protocol.Producer{ID: fmt.Sprint(i)}, stored{})
+		ps.record(producerKey("a", "0"), &protocol.Producer{ID: "0", Seq: uint64(i)}, stored{}) // stays
 	}
 	if n := len(ps.byKey); n != maxProducers || ps.used.Len() != n {
 		t.Errorf("%d are remembered, want %d", n, maxProducers)

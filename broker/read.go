@@ -46,11 +46,16 @@ type lostRange struct {
 }
 
 // read finds what a lane wants. The index is consulted under the lock, files
-// are read outside; a segment that retention closed in between makes it begin
-// again.
+// are read outside.
 func (p *Partition) read(w want) (found, error) {
+	return p.loaded(func() (found, plan, error) { return p.plan(w) })
+}
+
+// loaded makes a plan and reads what it names. A segment that retention closed in
+// between, or whose index turns out to be rotten, makes it begin again.
+func (p *Partition) loaded(ask func() (found, plan, error)) (found, error) {
 	for {
-		f, plan, err := p.plan(w)
+		f, plan, err := ask()
 		if err != nil {
 			return f, err
 		}
@@ -134,31 +139,20 @@ func (p *Partition) walkTopic(w want, limit uint64, take func(*segment, int, *to
 	if t == nil || t.newest <= w.after && t.deleted() <= w.after {
 		return
 	}
-	after, o := max(w.after, t.gone), t.owned()
-	for _, s := range p.segments[p.segmentOf(after+1):] {
-		if !s.each(o, after, func(i int) bool { return s.first+s.position(i) <= limit && take(s, i, t) }) {
-			return
-		}
-	}
+	p.eachOf(t, max(w.after, t.gone), func(s *segment, i int) bool {
+		return s.first+s.position(i) <= limit && take(s, i, t)
+	})
 }
 
 // walkAll visits every record and asks once per topic whether it is wanted.
 func (p *Partition) walkAll(w want, limit uint64, take func(*segment, int, *topic) bool) {
 	for _, s := range p.segments[p.segmentOf(w.after+1):] {
-		wanted := map[uint32]*topic{} // by owner; nil: it is not
+		wanted := s.lookup(p.topics, w.matches)
 		for i := s.from(w.after); i < s.len(); i++ {
 			if s.first+s.position(i) > limit {
 				return
 			}
-			owner := u32(s.owner, i)
-			t, asked := wanted[owner]
-			if !asked {
-				if t = s.topicAt(i, p.topics); t != nil && !w.matches(t) {
-					t = nil
-				}
-				wanted[owner] = t
-			}
-			if t != nil && !take(s, i, t) {
+			if t := wanted(i); t != nil && !take(s, i, t) {
 				return
 			}
 		}
@@ -262,12 +256,10 @@ func (p *Partition) next(t *topic, after uint64) uint64 {
 }
 
 func (p *Partition) nextSpan(t *topic, after uint64) (w span, ok bool) {
-	o := t.owned()
-	for _, s := range p.segments[p.segmentOf(after+1):] {
-		if !s.each(o, after, func(i int) bool { w, ok = s.span(i), true; return false }) {
-			return w, ok
-		}
-	}
+	p.eachOf(t, after, func(s *segment, i int) bool {
+		w, ok = s.span(i), true
+		return false
+	})
 	return w, ok
 }
 

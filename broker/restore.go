@@ -163,10 +163,10 @@ func (p *Partition) reconcile(missing []keptSegment) {
 // their number on; those before it had been given up as well.
 func (p *Partition) lostPrefix(t *topic) uint64 {
 	var left []span
-	o, after := t.owned(), max(t.gone, t.epoch-1)
-	for _, s := range p.segments[p.segmentOf(after+1):] {
-		s.each(o, after, func(i int) bool { left = append(left, s.span(i)); return true })
-	}
+	p.eachOf(t, max(t.gone, t.epoch-1), func(s *segment, i int) bool {
+		left = append(left, s.span(i))
+		return true
+	})
 	kept := sort.Search(len(left), func(i int) bool {
 		r, err := left[i].read()
 		return err == nil && r.Offset == t.last-uint64(len(left)-1-i)
@@ -179,21 +179,15 @@ func (p *Partition) lostPrefix(t *topic) uint64 {
 
 // forgetUpTo gives up what a topic has up to a position, of which some is missing.
 func (p *Partition) forgetUpTo(t *topic, upTo uint64) {
-	o := t.owned()
-	from := max(t.gone, t.epoch-1)
 	t.bytes = 0
-	for _, s := range p.segments[p.segmentOf(from+1):] {
-		s.each(o, from, func(i int) bool {
-			w := s.span(i)
-			if w.position <= upTo {
-				s.live--
-				s.liveBytes -= w.size()
-			} else {
-				t.bytes += uint64(w.size())
-			}
-			return true
-		})
-	}
+	p.eachOf(t, max(t.gone, t.epoch-1), func(s *segment, i int) bool {
+		if w := s.span(i); w.position <= upTo {
+			s.loses(w)
+		} else {
+			t.bytes += uint64(w.size())
+		}
+		return true
+	})
 	t.first, t.gone = t.last+1-p.count(t, upTo, p.position), max(t.gone, min(upTo, t.newest))
 	p.lostUpTo = max(p.lostUpTo, t.gone)
 }

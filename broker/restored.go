@@ -47,8 +47,7 @@ func (p *Partition) restored(part restoredPart, now int64, wake *wakeList) []sto
 func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event, wake *wakeList) stored {
 	t := p.topics.find(e.Topic)
 	if t == nil {
-		t = p.topics.intern(e.Topic)
-		p.raise(t)
+		t = p.raise(e.Topic)
 	}
 	switch {
 	case !t.exists():
@@ -59,7 +58,7 @@ func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event, w
 		return stored{err: protocol.Conflict.Errorf("topic %s is there already; restore into a cluster without it, or delete it first (pushd topics rm %s)", e.Topic, e.Topic)}
 	case e.Epoch > t.past.source: // it was deleted and made again while the snapshot was saved
 		p.dropAll(t)
-		t.past.epochs = append(t.past.epochs, oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: p.position + 1, reason: protocol.GapDeleted})
+		t.past.epochs = t.ended(p.position+1, protocol.GapDeleted)
 		p.lose(t, t.newest)
 		p.revive(t)
 		t.past.source, t.first, t.last = e.Epoch, e.Offset, e.Offset-1

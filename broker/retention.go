@@ -52,21 +52,16 @@ func (p *Partition) drop(t *topic, w span, now int64) {
 	t.first++
 	t.bytes -= min(t.bytes, uint64(w.size()))
 	t.gone, t.lost = w.position, max(now, p.time)
-	w.segment.live--
-	w.segment.liveBytes -= w.size()
+	w.segment.loses(w)
 	p.lose(t, w.position)
 }
 
 // dropAll counts a topic's retained events off their segments: it is deleted.
 func (p *Partition) dropAll(t *topic) {
-	after, o := max(t.gone, t.epoch-1), t.owned()
-	for _, s := range p.segments[p.segmentOf(after+1):] {
-		s.each(o, after, func(i int) bool {
-			s.live--
-			s.liveBytes -= s.span(i).size()
-			return true
-		})
-	}
+	p.eachOf(t, max(t.gone, t.epoch-1), func(s *segment, i int) bool {
+		s.loses(s.span(i))
+		return true
+	})
 }
 
 // trimAll applies every topic's policy, age included, and removes segments of
@@ -82,7 +77,7 @@ func (p *Partition) trimAll(now time.Time) {
 	defer p.files.Unlock()
 	for _, s := range p.takeDead() {
 		s.close()
-		s.remove()
+		removeSegment(s.path)
 	}
 }
 
@@ -134,7 +129,9 @@ func (p *Partition) trimAge(age, now int64) (more bool) {
 		return false // another state was restored
 	}
 	place, looked := p.aging.places[age], 0
+	aging := func(t *topic) bool { return int64(p.limitsOf(t).age) == age }
 	for _, s := range p.segments[p.segmentOf(place+1):] {
+		topicOf := s.lookup(p.topics, aging)
 		for i := s.from(place); i < s.len(); i++ {
 			if s.time(i) >= now-age {
 				p.aging.expect(s.time(i) + age)
@@ -142,7 +139,7 @@ func (p *Partition) trimAge(age, now int64) (more bool) {
 				return false
 			}
 			place = s.first + s.position(i)
-			if t := s.topicAt(i, p.topics); t != nil && t.retains(place) && int64(p.limitsOf(t).age) == age {
+			if t := topicOf(i); t != nil && t.retains(place) {
 				p.drop(t, s.span(i), now)
 			}
 			if looked++; looked == trimChunk {

@@ -115,6 +115,12 @@ func (s *segment) append(position uint64, slot uint32, e *protocol.Event) (size 
 	return int64(len(record))
 }
 
+// loses counts a record off what is retained.
+func (s *segment) loses(w span) {
+	s.live--
+	s.liveBytes -= w.size()
+}
+
 // flush writes what append collected. Only the apply goroutine calls it.
 func (s *segment) flush() error {
 	if len(s.unwritten) == 0 {
@@ -230,8 +236,8 @@ func (s *segment) close() {
 	}
 }
 
-// remove deletes the closed segment's files.
-func (s *segment) remove() {
-	_ = os.Remove(s.path)
-	_ = os.Remove(indexPath(s.path))
+// removeSegment deletes a segment's file and its index's.
+func removeSegment(path string) {
+	_ = os.Remove(path)
+	_ = os.Remove(indexPath(path))
 }

@@ -99,16 +99,23 @@ func (s *segment) sync(full bool) error {
 	if s.durable.Load() {
 		return nil
 	}
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0) // by name: compaction may have closed it
-	if os.IsNotExist(err) {
+	err := syncFile(s.path) // by name: compaction may have closed it
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	if err == nil {
+		s.durable.Store(full)
+	}
+	return err
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("sync %s: %w", s.path, err)
+		return fmt.Errorf("sync %s: %w", path, err)
 	}
-	s.durable.Store(full)
 	return nil
 }

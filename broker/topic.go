@@ -2,6 +2,7 @@ package broker
 
 import (
 	"crypto/sha256"
+	"slices"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -65,6 +66,13 @@ func (t *topic) history() *past {
 		t.past = &past{}
 	}
 	return t.past
+}
+
+// ended adds the topic's epoch, which ends at a position, to those that are
+// remembered: a new list of at most maxOldEpochs.
+func (t *topic) ended(at uint64, reason protocol.GapReason) []oldEpoch {
+	epochs := append(slices.Clone(t.old()), oldEpoch{epoch: t.epoch, last: t.last, newest: t.newest, ended: at, reason: reason})
+	return epochs[max(0, len(epochs)-maxOldEpochs):]
 }
 
 // lostUpTo is the position of the topic's last event that can't be read any
