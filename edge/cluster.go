@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"encoding/json"
 	"net/http"
 	"strconv"
 
@@ -43,10 +42,8 @@ func (s *Server) changeCluster(kind protocol.ChangeKind) handler {
 // parseChange reads the body, which may be empty where the path says it all.
 func parseChange(kind protocol.ChangeKind, body []byte, r *http.Request) (c protocol.ClusterChange, err error) {
 	if len(bytes.TrimSpace(body)) > 0 {
-		d := json.NewDecoder(bytes.NewReader(body))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&c); err != nil || d.More() {
-			return c, protocol.BadJSON.Errorf(`the body is not like {"from":"n1","to":"n2"} or {"force":true}: %v`, err)
+		if err := decodeStrict(body, &c, "the body", `{"from":"n1","to":"n2"} or {"force":true}`); err != nil {
+			return c, err
 		}
 	}
 	c.Kind, c.Node = kind, r.PathValue("node")

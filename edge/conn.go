@@ -272,12 +272,7 @@ func (l *loop) linger(c *conn) {
 	if c.closed() {
 		return
 	}
-	for c.follows != nil {
-		l.unfollow(c.follows, c.grace())
-	}
-	c.phase, c.paused = phaseLinger, false
-	l.want(c)
-	l.after(c, closeTimeout)
+	l.wind(c, phaseLinger)
 	if c.out == nil {
 		l.finished(c)
 	}
@@ -334,10 +329,16 @@ func (l *loop) closeSocket(c *conn, code protocol.CloseCode, reason string) {
 	if c.closed() {
 		return
 	}
+	l.wind(c, phaseClosing)
+}
+
+// wind begins a last phase: the connection follows nothing more, and has a while
+// to end.
+func (l *loop) wind(c *conn, last phase) {
 	for c.follows != nil {
 		l.unfollow(c.follows, c.grace())
 	}
-	c.phase, c.paused = phaseClosing, false
+	c.phase, c.paused = last, false
 	l.want(c)
 	l.after(c, closeTimeout)
 }

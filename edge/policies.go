@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -90,10 +88,8 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request) error {
 
 func parsePolicy(body []byte, pattern string) (protocol.Policy, error) {
 	var policy protocol.Policy
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&policy); err != nil || d.More() {
-		return policy, protocol.BadJSON.Errorf(`the policy is not like {"max_age":"24h","max_events":10000,"max_bytes":67108864,"presence":"on"}: %v`, err)
+	if err := decodeStrict(body, &policy, "the policy", `{"max_age":"24h","max_events":10000,"max_bytes":67108864,"presence":"on"}`); err != nil {
+		return policy, err
 	}
 	if policy.Pattern != "" && policy.Pattern != pattern {
 		return policy, protocol.BadRequest.Errorf("the policy names pattern %s, but the path says %s", clip(policy.Pattern), clip(pattern))

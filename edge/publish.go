@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -171,34 +170,6 @@ func parseIfMatch(s string) (uint64, error) {
 		return 0, protocol.BadRequest.Errorf(`If-Match %s: must be the topic's last offset, such as "41"; "0" means that it has no events`, clip(s))
 	}
 	return n, nil
-}
-
-// readBody reads a body of at most limit bytes. Memory grows with what has
-// arrived, never by what the client claims.
-func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout)) // a writer without deadlines is one of a test
-	if r.ContentLength > int64(limit) {
-		discard(r)
-		return nil, tooLarge(limit)
-	}
-	body := http.MaxBytesReader(w, r.Body, int64(limit))
-	b := make([]byte, 0, min(max(r.ContentLength, 512), readChunk)+1)
-	for {
-		n, err := body.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			_ = c.SetReadDeadline(time.Time{})
-			return b, nil
-		}
-		if err != nil {
-			discard(r)
-			return nil, bodyError(err, limit)
-		}
-		if len(b) == cap(b) {
-			b = slices.Grow(b, min(len(b), limit+1-len(b)))
-		}
-	}
 }
 
 // discard takes some more of a body that is refused over HTTP/2, where clients

@@ -45,16 +45,9 @@ func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	w.Header().Add("Vary", readVary)
-	f, err := pickFormat(r.Header.Values("Accept"))
+	q, f, err := parseTopicsRead(r)
 	if err != nil {
 		return err
-	}
-	q, err := parseRead(r)
-	if err != nil {
-		return err
-	}
-	if len(q.selectors) == 0 {
-		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…")
 	}
 	if err := s.admit(); err != nil {
 		return err
@@ -64,6 +57,19 @@ func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
 		return s.serveSSE(w, r, q)
 	}
 	return s.poll(w, r, q, f)
+}
+
+// parseTopicsRead reads what a poll or a stream asks for, and in which format.
+func parseTopicsRead(r *http.Request) (*query, format, error) {
+	f, err := pickFormat(r.Header.Values("Accept"))
+	if err != nil {
+		return nil, f, err
+	}
+	q, err := parseRead(r)
+	if err == nil && len(q.selectors) == 0 {
+		err = protocol.BadTopic.Errorf("no topic named; give at least one topic=…")
+	}
+	return q, f, err
 }
 
 // parseRead reads the query string. Parameters that nobody knows are ignored.

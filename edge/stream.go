@@ -29,16 +29,9 @@ func forLoops(r *http.Request) bool {
 // or where finding out takes time, by fail.
 func (l *loop) read(c *conn, w *response, r *http.Request, fail func(error)) error {
 	w.header.Add("Vary", readVary)
-	f, err := pickFormat(r.Header.Values("Accept"))
+	q, f, err := parseTopicsRead(r)
 	if err != nil {
 		return err
-	}
-	q, err := parseRead(r)
-	if err != nil {
-		return err
-	}
-	if len(q.selectors) == 0 {
-		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…")
 	}
 	if f != formatSSE {
 		return l.longPoll(c, w, r, q, f, fail)

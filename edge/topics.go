@@ -10,11 +10,7 @@ import (
 
 // listTopics answers GET /v1/topics?prefix=&after=&limit=.
 func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	limit, err := parseLimit(q.Get("limit"))
+	q, limit, err := parsePage(r)
 	if err != nil {
 		return err
 	}
@@ -63,6 +59,15 @@ func parseQuery(r *http.Request) (url.Values, error) {
 		return nil, protocol.BadRequest.Errorf("the query string is malformed: %v", err)
 	}
 	return q, nil
+}
+
+// parsePage reads the query of a list, and how much of it is wanted.
+func parsePage(r *http.Request) (q url.Values, limit int, err error) {
+	if q, err = parseQuery(r); err != nil {
+		return nil, 0, err
+	}
+	limit, err = parseLimit(q.Get("limit"))
+	return q, limit, err
 }
 
 func parseLimit(s string) (int, error) {

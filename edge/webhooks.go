@@ -1,9 +1,7 @@
 package edge
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 
 	"github.com/pushd/pushd/protocol"
@@ -84,11 +82,7 @@ func (s *Server) listWebhooks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	limit, err := parseLimit(q.Get("limit"))
+	q, limit, err := parsePage(r)
 	if err != nil {
 		return err
 	}
@@ -120,11 +114,7 @@ func deleteWebhook(hooks Webhooks, w http.ResponseWriter, r *http.Request, id st
 
 // listAttempts answers GET /v1/webhooks/{id}/attempts?limit=.
 func listAttempts(hooks Webhooks, w http.ResponseWriter, r *http.Request, id string) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	limit, err := parseLimit(q.Get("limit"))
+	_, limit, err := parsePage(r)
 	if err != nil {
 		return err
 	}
@@ -182,10 +172,5 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, like string) error 
 	if err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil || d.More() {
-		return protocol.BadJSON.Errorf("the body is not like %s: %v", like, err)
-	}
-	return nil
+	return decodeStrict(body, v, "the body", like)
 }
