@@ -53,7 +53,7 @@ func (b *Broker) Consumer(ctx context.Context, q ConsumerQuery) (ConsumerInfo, e
 		if e, ok := errors.AsType[*protocol.Error](err); ok && e.RetryAfter == 0 {
 			return ConsumerInfo{}, err
 		}
-		if pause(ctx, retryPause); ctx.Err() != nil {
+		if !Pause(ctx, retryPause) {
 			return ConsumerInfo{}, asUnavailable(err, q.Partition)
 		}
 	}

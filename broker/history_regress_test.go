@@ -89,16 +89,7 @@ func TestAPatternsReaderIsToldOfWhatWasForgotten(t *testing.T) {
 	f := newFixture(t, 1)
 	f.publish("old.a", "1")
 	cursor := f.subscribe("earliest", "old.*").Cursor()
-	p := f.logs[0].partition
-	for i := range maxTombstones + 1 {
-		name := "old.a"
-		if i > 0 {
-			name = fmt.Sprint("t", i)
-			f.publish(name, "1")
-		}
-		topic := p.topics.find(name)
-		_, _ = f.logs[0].Propose(context.Background(), encodeForget(1, []forgettable{{name, topic.epoch, topic.newest}}))
-	}
+	f.forgetForGood("old.a")
 	got, _ := drain(t, f.subscribe(cursor, "old.*"), 3)
 	if len(got) == 0 {
 		t.Errorf("event 1 of old.a is gone and the reader was told nothing")
@@ -125,6 +116,21 @@ func TestATakeoverThatSendsAgainFencesTheOneBefore(t *testing.T) {
 	}
 }
 
+// eventsOf are the events of a page of two.
+func eventsOf(t *testing.T, s *Subscription) (list []protocol.Event) {
+	t.Helper()
+	b, err := s.Pull(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, it := range b.Items {
+		if it.Event != nil {
+			list = append(list, it.Event.Event)
+		}
+	}
+	return list
+}
+
 func TestASnapshotTakenWhileRetentionWorkedIsRestored(t *testing.T) {
 	f := newFixture(t, 1, protocol.Policy{Pattern: "a", MaxEvents: 5})
 	for i := 1; i <= 5; i++ {
@@ -132,14 +138,7 @@ func TestASnapshotTakenWhileRetentionWorkedIsRestored(t *testing.T) {
 	}
 	s := f.subscribe("earliest", "**")
 	var file []protocol.Event
-	page := func() {
-		b, _ := s.Pull(2)
-		for _, it := range b.Items {
-			if it.Event != nil {
-				file = append(file, it.Event.Event)
-			}
-		}
-	}
+	page := func() { file = append(file, eventsOf(t, s)...) }
 	page()
 	for i := 6; i <= 10; i++ {
 		f.publish("a", fmt.Sprint(i))
@@ -160,14 +159,7 @@ func TestASnapshotTakenWhileATopicWasMadeAnewIsNotMixed(t *testing.T) {
 	f.publish("a", "old2")
 	s := f.subscribe("earliest", "**")
 	var file []protocol.Event
-	page := func() {
-		b, _ := s.Pull(2)
-		for _, it := range b.Items {
-			if it.Event != nil {
-				file = append(file, it.Event.Event)
-			}
-		}
-	}
+	page := func() { file = append(file, eventsOf(t, s)...) }
 	page()
 	if err := f.DeleteTopic(context.Background(), "a"); err != nil {
 		t.Fatal(err)
@@ -192,17 +184,13 @@ func TestTombsOfARestoredReplicaAreThoseOfTheOther(t *testing.T) {
 	f := newFixture(t, 1)
 	p := f.logs[0].partition
 	bg := context.Background()
-	forget := func(name string) {
-		tt := p.topics.find(name)
-		f.logs[0].Propose(bg, encodeForget(1, []forgettable{{name, tt.epoch, tt.newest}}))
-	}
 	for range 2 { // a comes, is forgotten, comes again
 		f.logs[0].Propose(bg, entryOf("a", 1, 1))
-		forget("a")
+		f.forget("a")
 	}
 	for i := range 10 {
 		f.logs[0].Propose(bg, entryOf(fmt.Sprint("b", i), 1, 1))
-		forget(fmt.Sprint("b", i))
+		f.forget(fmt.Sprint("b", i))
 	}
 	state := snapOf(t, p)
 	q := newPartition(0, p.dir, 0, f.catalog.Load)
@@ -402,10 +390,7 @@ func TestATopicThatEndsOverAndOverComesBackFromASnapshot(t *testing.T) {
 	}
 	for range 3 { // forgotten while it has events: that epoch is remembered, too
 		f.publish("a", "1")
-		a := p.topics.find("a")
-		if _, err := f.logs[0].Propose(t.Context(), encodeForget(1, []forgettable{{"a", a.epoch, a.newest}})); err != nil {
-			t.Fatal(err)
-		}
+		f.forget("a")
 	}
 	if err := p.Restore(snapOf(t, p), ""); err != nil {
 		t.Errorf("the snapshot can't be read: %v", err)

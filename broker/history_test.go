@@ -57,6 +57,26 @@ func (f *fixture) follow(leader *fixture, n int) {
 	}
 }
 
+// forget lets the partition forget a topic, as if it had long been empty.
+func (f *fixture) forget(name string) {
+	f.t.Helper()
+	topic := f.logs[0].partition.topics.find(name)
+	if _, err := f.logs[0].Propose(context.Background(), encodeForget(1, []forgettable{{name, topic.epoch, topic.newest}})); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// forgetForGood forgets a topic, and then so many that nothing of it is remembered.
+func (f *fixture) forgetForGood(name string) {
+	f.t.Helper()
+	f.forget(name)
+	for i := range maxTombstones {
+		other := fmt.Sprint("t", i)
+		f.publish(other, "1")
+		f.forget(other)
+	}
+}
+
 // take reads n events, and no more.
 func (f *fixture) take(n int, start string, topics ...string) (got []string) {
 	f.t.Helper()
@@ -375,17 +395,7 @@ func TestWhoComesFromBeforeWhatIsRememberedIsTold(t *testing.T) {
 	f.publish("a", "1")
 	cursor := f.subscribe("earliest", "a", "b").Cursor()
 	p := f.logs[0].partition
-	for i := range maxTombstones + 1 {
-		name := "a"
-		if i > 0 {
-			name = fmt.Sprint("t", i)
-			f.publish(name, "1")
-		}
-		topic := p.topics.find(name)
-		if _, err := f.logs[0].Propose(context.Background(), encodeForget(1, []forgettable{{name, topic.epoch, topic.newest}})); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.forgetForGood("a")
 	if p.tombs.byName["a"] != nil || p.forgotten == 0 {
 		t.Fatalf("a is remembered still")
 	}

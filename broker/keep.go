@@ -7,14 +7,7 @@ import (
 
 // retain applies retention twice a second, until the broker closes.
 func (b *Broker) retain() {
-	tick := time.NewTicker(trimPeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-b.running.Done():
-			return
-		case <-tick.C:
-		}
+	for Pause(b.running, trimPeriod) {
 		for _, p := range b.replicas() {
 			p.trimAll(b.now())
 		}
@@ -25,15 +18,8 @@ func (b *Broker) retain() {
 // here what is to be said now and then, until the broker closes. A partition
 // without a quorum holds it up, but not retention.
 func (b *Broker) tidy() {
-	tick := time.NewTicker(trimPeriod)
-	defer tick.Stop()
 	minutely := b.now()
-	for {
-		select {
-		case <-b.running.Done():
-			return
-		case <-tick.C:
-		}
+	for Pause(b.running, trimPeriod) {
 		now := b.now()
 		due := now.Sub(minutely) >= time.Minute
 		if due {

@@ -94,7 +94,7 @@ func (q *queue) run() {
 		if len(batch) > 0 {
 			q.send(batch)
 			if len(batch) >= gatherFrom {
-				pause(q.broker.running, gatherFor) // publishers that were answered send their next: let more of them share an entry
+				Pause(q.broker.running, gatherFor) // publishers that were answered send their next: let more of them share an entry
 			}
 		} else if len(refused) == 0 {
 			return
@@ -169,7 +169,7 @@ func (q *queue) send(batch []*pending) {
 		if len(batch) == 0 {
 			return
 		}
-		pause(ctx, retryPause)
+		Pause(ctx, retryPause)
 	}
 }
 

@@ -106,7 +106,7 @@ func (s *Subscription) ask(l *lane, limit int, upTo uint64, wait time.Duration) 
 		defer cancel()
 		f.answer, f.err = s.broker.askReplica(ctx, l.partition, q)
 		if f.err != nil {
-			pause(ctx, feedRetry)
+			Pause(ctx, feedRetry)
 		}
 		close(f.done)
 		s.fire()
@@ -247,11 +247,17 @@ func (b *Broker) proxy(q question) (*Subscription, *lane, error) {
 	return s, l, nil
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// Pause waits; false if ctx ended.
+func Pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-t.C:
+		return true
 	}
 }

@@ -148,7 +148,7 @@ func (b *Broker) restorePart(ctx context.Context, id uint16, part *restoredPart)
 		if err == nil || !nothingDone(err) {
 			return done, err
 		}
-		if pause(ctx, retryPause); ctx.Err() != nil {
+		if !Pause(ctx, retryPause) {
 			return nil, err
 		}
 	}

@@ -17,7 +17,7 @@ func (b *Broker) scrub() {
 			}
 		}
 		if read == 0 {
-			pause(b.running, scrubPause)
+			Pause(b.running, scrubPause)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func (b *Broker) scrubSegment(p *Partition, s *segment) (read int) {
 			}
 		}
 		read += bytes
-		pause(b.running, time.Duration(bytes)*time.Second/time.Duration(b.scrubRate))
+		Pause(b.running, time.Duration(bytes)*time.Second/time.Duration(b.scrubRate))
 	}
 }
 

@@ -189,7 +189,7 @@ func (b *Broker) deleteAt(ctx context.Context, id uint16, topic string) error {
 		if err = b.deleteElsewhere(ctx, id, topic); !nothingDone(err) {
 			return err
 		}
-		if pause(ctx, retryPause); ctx.Err() != nil {
+		if !Pause(ctx, retryPause) {
 			return asUnavailable(err, id)
 		}
 	}

@@ -15,17 +15,22 @@ import (
 // TestTheJavaScriptClientFollowsOverEveryTransport runs pushd.js against a
 // real server.
 func TestTheJavaScriptClientFollowsOverEveryTransport(t *testing.T) {
+	playJS(t, newSite(t), jsPlay)
+}
+
+// playJS runs a script beside pushd.js, which says ok at the end.
+func playJS(t *testing.T, s *site, play string) {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is not installed; it runs the JavaScript client")
 	}
-	s := newSite(t)
 	dir := t.TempDir()
 	client, err := js.Files.ReadFile("pushd.js")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"pushd.mjs": string(client), "play.mjs": jsPlay} {
+	for name, text := range map[string]string{"pushd.mjs": string(client), "play.mjs": play} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -2,34 +2,14 @@ package edge
 
 import (
 	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/pushd/pushd/protocol/js"
 )
 
 // TestTheJavaScriptClientIsPresentAndIsTold runs pushd.js against a real server.
 func TestTheJavaScriptClientIsPresentAndIsTold(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("node is not installed; it runs the JavaScript client")
-	}
 	s, h := newHallSite(t)
-	dir := t.TempDir()
-	client, err := js.Files.ReadFile("pushd.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{"pushd.mjs": string(client), "play.mjs": jsPresencePlay} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() { // the client waits for bob each time it has joined
 		for {
@@ -43,12 +23,7 @@ func TestTheJavaScriptClientIsPresentAndIsTold(t *testing.T) {
 			}
 		}
 	}()
-	cmd := exec.CommandContext(ctx, node, "--experimental-websocket", filepath.Join(dir, "play.mjs"), s.url)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "ok" {
-		t.Errorf("got %s (%v), want ok", out, err)
-	}
+	playJS(t, s, jsPresencePlay)
 }
 
 const jsPresencePlay = `

@@ -5,14 +5,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pushd/pushd/protocol"
-	"github.com/pushd/pushd/protocol/client"
 )
 
 // BenchmarkWebhook measures deliveries per second and the CPU that a node spends
@@ -44,7 +41,7 @@ func benchWebhook(b *testing.B, hooks int) {
 		p.webhookCall("POST", "/"+w.ID+"/pause", "", nil)
 		ids = append(ids, w.ID)
 	}
-	publishBench(b, p, (b.N+hooks-1)/hooks)
+	publishMany(b, p, (b.N+hooks-1)/hooks, 256)
 	before := cpuOf(b, []*process{p})
 	b.ResetTimer()
 	for _, id := range ids {
@@ -58,30 +55,4 @@ func benchWebhook(b *testing.B, hooks int) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
 	b.ReportMetric(float64((cpuOf(b, []*process{p})-before).Microseconds())/float64(b.N), "node-cpu-µs")
-}
-
-// publishBench stores n events over 1,000 topics.
-func publishBench(b *testing.B, p *process, n int) {
-	b.Helper()
-	c, err := client.New(client.Options{Servers: []string{p.url("")}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	publisher := c.Publisher()
-	defer publisher.Close()
-	data := []byte(strings.Repeat("x", 256))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range 256 {
-		wg.Go(func() {
-			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				m := client.Message{Topic: fmt.Sprint("bench.", i%1000), Data: data, ContentType: "text/plain"}
-				if _, err := publisher.Publish(b.Context(), m); err != nil {
-					b.Errorf("publish: %v", err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
 }

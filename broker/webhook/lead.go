@@ -52,7 +52,7 @@ func (l *lead) open() bool { return l.loaded && !l.draining && l.ctx.Err() == ni
 // run takes over what the last leader did, then feeds until the leadership ends.
 func (l *lead) run() {
 	for l.d.node.Barrier(l.ctx, l.partition) != nil {
-		if !pause(l.ctx, pollPeriod) {
+		if !broker.Pause(l.ctx, pollPeriod) {
 			return
 		}
 	}
@@ -195,7 +195,7 @@ func (l *lead) save() {
 			case <-time.After(saveAfter):
 			}
 		}
-		if !pause(l.ctx, saveApart-time.Since(last)) {
+		if !broker.Pause(l.ctx, saveApart-time.Since(last)) {
 			return
 		}
 		last = time.Now()
@@ -282,19 +282,4 @@ func (l *lead) collect() (list []broker.Consumer, lanes []*lane, counts []int) {
 		}
 	}
 	return list, lanes, counts
-}
-
-// pause waits; false if ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

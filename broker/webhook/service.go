@@ -76,7 +76,7 @@ func (d *Dispatcher) key(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	key := d.node.Key()
-	for key == nil && pause(ctx, pollPeriod) {
+	for key == nil && broker.Pause(ctx, pollPeriod) {
 		key = d.node.Key()
 	}
 	if key == nil {
@@ -126,7 +126,7 @@ func (d *Dispatcher) find(ctx context.Context, id string) (*broker.Webhook, erro
 		if w := d.node.Catalog().Webhook(id); w != nil {
 			return w, nil
 		}
-		if !strings.HasPrefix(id, idPrefix) || !pause(ctx, findPeriod) {
+		if !strings.HasPrefix(id, idPrefix) || !broker.Pause(ctx, findPeriod) {
 			return nil, protocol.NoSuchWebhook.Errorf("there is no webhook %q; GET /v1/webhooks lists them", shorten(id, 64))
 		}
 	}
@@ -242,7 +242,7 @@ func (d *Dispatcher) change(ctx context.Context, id string, edit func(w *broker.
 		if protocol.CodeOf(err) != protocol.Conflict {
 			return err
 		}
-		if !pause(ctx, pollPeriod) {
+		if !broker.Pause(ctx, pollPeriod) {
 			return ctx.Err()
 		}
 	}

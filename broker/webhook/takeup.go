@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
 )
 
@@ -14,7 +15,7 @@ func (d *Dispatcher) takeUp(id string, revision uint64) []uint16 {
 	ctx, cancel := context.WithTimeout(d.running, followTimeout)
 	defer cancel()
 	w := d.node.Catalog().Webhook(id)
-	for (w == nil || w.Revision < revision) && pause(ctx, findPeriod) {
+	for (w == nil || w.Revision < revision) && broker.Pause(ctx, findPeriod) {
 		w = d.node.Catalog().Webhook(id)
 	}
 	d.follow()
@@ -45,7 +46,7 @@ func (d *Dispatcher) takenUp(ctx context.Context, id string, revision uint64) er
 		if len(missing) == 0 || d.node.Catalog().Webhook(id) == nil {
 			return nil
 		}
-		if !pause(ctx, pollPeriod) {
+		if !broker.Pause(ctx, pollPeriod) {
 			return protocol.OutcomeUnknown.Errorf("the webhook is changed, but the leaders of %d partitions have not taken it up yet, so that events of topics or types that are new to it may be missed there; send the change again", len(missing))
 		}
 	}

@@ -164,7 +164,7 @@ func (d *Dispatcher) disable(e *endpoint, reason string) {
 				w.Disabled = shorten(reason, 500)
 				return nil
 			})
-			if err == nil || protocol.CodeOf(err) == protocol.NoSuchWebhook || !pause(d.running, time.Second) {
+			if err == nil || protocol.CodeOf(err) == protocol.NoSuchWebhook || !broker.Pause(d.running, time.Second) {
 				return
 			}
 			d.log.Warn("webhook could not be disabled; trying again", "webhook", id, "err", err)

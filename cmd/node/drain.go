@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/cluster"
 	"github.com/pushd/pushd/raftstore"
 )
@@ -158,14 +159,7 @@ func (n *Node) handAllOver(ctx context.Context) {
 
 // keepHandingOver gives away what this node comes to lead again, until ctx ends.
 func (n *Node) keepHandingOver(ctx context.Context) {
-	tick := time.NewTicker(retryPause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for broker.Pause(ctx, retryPause) {
 		n.handAllOver(ctx)
 	}
 }

@@ -39,14 +39,7 @@ func (r *releases) recent(node string) bool {
 
 // dropStrays drops replicas that are others' now, until ctx ends.
 func (n *Node) dropStrays(ctx context.Context) {
-	tick := time.NewTicker(reconcilePeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for broker.Pause(ctx, reconcilePeriod) {
 		for _, p := range n.strays(time.Now()) {
 			began := time.Now()
 			if n.released(ctx, p) && time.Since(began) < releaseFor/2 {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/broker/webhook"
@@ -85,7 +84,7 @@ func (w *webhooks) Change(ctx context.Context, c broker.MetaCommand) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	for !seen(w.n.meta.Catalog(), c) && wait(ctx, seenPause) {
+	for !seen(w.n.meta.Catalog(), c) && broker.Pause(ctx, seenPause) {
 	}
 	return nil
 }
@@ -133,7 +132,7 @@ func (w *webhooks) Key() []byte {
 // keepKey makes the cluster's key, if this node is the first to, or gets it
 // from a node that has it.
 func (w *webhooks) keepKey(ctx context.Context) {
-	for wait(ctx, keyPeriod) {
+	for broker.Pause(ctx, keyPeriod) {
 		catalog := w.n.meta.Catalog()
 		switch {
 		case catalog.ClusterID == "" || w.Key() != nil:
@@ -184,14 +183,4 @@ func (n *Node) drainWebhooks(ctx context.Context) {
 		wg.Go(func() { n.webhooks.Drain(ctx, p) })
 	}
 	wg.Wait()
-}
-
-// wait is false if ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }
