@@ -228,11 +228,11 @@ func (l *lead) rematch() {
 // load takes over the state that was replicated: the feed begins with what the
 // hindmost lane has not looked at, once for all of them.
 func (d *Dispatcher) load(l *lead) {
-	consumers := d.broker.Consumers(l.partition)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.position, l.loaded = d.broker.Position(l.partition), true
-	for _, c := range consumers {
+	// Under the lock: who is registered while they are listed is either among them or attached behind.
+	for _, c := range d.broker.Consumers(l.partition) {
 		e := d.endpoints[strings.TrimSuffix(c.ID, replaySuffix)]
 		if e == nil {
 			continue // nobody's, or the catalog is not here yet: then it is attached
