@@ -38,9 +38,8 @@ type Partition struct {
 	index     uint64 // of the last log entry applied
 	time      int64  // of the last event
 	tail      tail
-	buried    []string                              // deleted topics, oldest first
-	armed     map[string]map[*Subscription]struct{} // readers that wait for a topic, which need not exist
-	waiting   waiting                               // readers with patterns, or with several topics
+	buried    []string // deleted topics, oldest first
+	waiting   waiting
 	awaited   []awaited
 	closed    bool
 	recent    recentlyLost
@@ -65,7 +64,6 @@ func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
 		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(), producers: newProducers(),
-		armed: map[string]map[*Subscription]struct{}{},
 	}
 }
 

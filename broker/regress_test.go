@@ -124,7 +124,7 @@ func TestReadersOfUnknownTopicsLeaveNothingBehind(t *testing.T) {
 		s.Close()
 	}
 	p := f.logs[0].partition
-	if n := p.topics.len() + len(p.armed); n != 0 {
+	if n := p.topics.len() + len(p.waiting.single); n != 0 {
 		t.Errorf("%d topics are remembered", n)
 	}
 }

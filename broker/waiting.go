@@ -1,15 +1,13 @@
 package broker
 
-import "strings"
-
-// waiting is the readers of a partition that wait for several topics or for
-// patterns. Their selectors stand in a trie by segments, so that an event costs
-// the readers that it concerns and the words they share with others. A reader
-// keeps its place there from its first wait to its end: being woken and waiting
-// again costs it no walk.
+// waiting is the readers of a partition that wait, here or of the feed that
+// stands for a replica. Those of one topic stand under it, the others under their
+// selectors in a trie. These keep their place from their first wait to their end:
+// being woken and waiting again costs them no walk.
 type waiting struct {
-	readers map[*Subscription]*waitingReader
-	root    selectorNode
+	single  map[string]map[*Subscription]struct{} // by topic, which need not exist
+	readers map[*Subscription]*waitingReader      // of patterns, or of several topics
+	root    selectorTrie[*waitingReader]
 }
 
 // waitingReader is one reader's place.
@@ -19,11 +17,17 @@ type waitingReader struct {
 	selectors []string // under which it stands in the trie
 }
 
-// selectorNode is the end of a selector's segments so far. Wildcards are
-// children by their own text, which no topic's segment has.
-type selectorNode struct {
-	next    map[string]*selectorNode
-	waiters map[*waitingReader]struct{}
+// armSingle makes a reader wait for one topic.
+func (w *waiting) armSingle(s *Subscription, topic string) {
+	readers := w.single[topic]
+	if readers == nil {
+		if w.single == nil {
+			w.single = map[string]map[*Subscription]struct{}{}
+		}
+		readers = map[*Subscription]struct{}{}
+		w.single[topic] = readers
+	}
+	readers[s] = struct{}{}
 }
 
 // arm makes a reader wait, for what selectors gives.
@@ -42,8 +46,14 @@ func (w *waiting) arm(s *Subscription, selectors func() []string) {
 	r.armed = true
 }
 
-// disarm forgets a reader.
-func (w *waiting) disarm(s *Subscription) {
+// disarm forgets a reader, which may wait for one of the topics.
+func (w *waiting) disarm(s *Subscription, topics []string) {
+	for _, topic := range topics {
+		delete(w.single[topic], s)
+		if len(w.single[topic]) == 0 {
+			delete(w.single, topic)
+		}
+	}
 	r := w.readers[s]
 	if r == nil {
 		return
@@ -54,20 +64,38 @@ func (w *waiting) disarm(s *Subscription) {
 	}
 }
 
-// takeTopic appends the readers that wait for a topic, who then wait no more.
-func (w *waiting) takeTopic(dst []*Subscription, topic string) []*Subscription {
-	first, rest, more := strings.Cut(topic, ".")
-	if strings.HasPrefix(topic, "$") { // which no leading wildcard reaches: protocol.Selector.Match
-		return w.root.next[first].take(dst, rest, more)
+// takeSingle appends those that wait for the topic alone, who then wait no more.
+func (w *waiting) takeSingle(dst []*Subscription, topic string) []*Subscription {
+	if len(w.single) == 0 {
+		return dst
 	}
-	return w.root.takeSegment(dst, first, rest, more)
+	return takeReaders(dst, w.single[topic])
+}
+
+// takeTopic appends the other readers that wait for a topic.
+func (w *waiting) takeTopic(dst []*Subscription, topic string) []*Subscription {
+	for r := range w.root.matching(topic) {
+		dst = r.take(dst)
+	}
+	return dst
 }
 
 // takeAll appends all that wait.
 func (w *waiting) takeAll(dst []*Subscription) []*Subscription {
+	for _, readers := range w.single {
+		dst = takeReaders(dst, readers)
+	}
 	for _, r := range w.readers {
 		dst = r.take(dst)
 	}
+	return dst
+}
+
+func takeReaders(dst []*Subscription, readers map[*Subscription]struct{}) []*Subscription {
+	for s := range readers {
+		dst = append(dst, s)
+	}
+	clear(readers) // but keeps the room: most of them arm again
 	return dst
 }
 
@@ -77,60 +105,4 @@ func (r *waitingReader) take(dst []*Subscription) []*Subscription {
 	}
 	r.armed = false
 	return append(dst, r.sub)
-}
-
-// takeSegment follows one segment of a topic, as itself and as either wildcard.
-func (n *selectorNode) takeSegment(dst []*Subscription, segment, rest string, more bool) []*Subscription {
-	dst = n.next[segment].take(dst, rest, more)
-	dst = n.next["*"].take(dst, rest, more)
-	return n.next["**"].take(dst, "", false) // it is its selector's last
-}
-
-// take goes on behind a node: the topic ends here, or has more segments.
-func (n *selectorNode) take(dst []*Subscription, rest string, more bool) []*Subscription {
-	switch {
-	case n == nil:
-	case more:
-		segment, rest, more := strings.Cut(rest, ".")
-		dst = n.takeSegment(dst, segment, rest, more)
-	default:
-		for r := range n.waiters {
-			dst = r.take(dst)
-		}
-	}
-	return dst
-}
-
-func (n *selectorNode) add(text string, r *waitingReader) {
-	for segment := range strings.SplitSeq(text, ".") {
-		child := n.next[segment]
-		if child == nil {
-			if child = new(selectorNode); n.next == nil {
-				n.next = map[string]*selectorNode{}
-			}
-			n.next[segment] = child
-		}
-		n = child
-	}
-	if n.waiters == nil {
-		n.waiters = map[*waitingReader]struct{}{}
-	}
-	n.waiters[r] = struct{}{}
-}
-
-// remove takes a reader out, and the nodes that nobody needs then.
-func (n *selectorNode) remove(text string, r *waitingReader) {
-	segment, rest, more := strings.Cut(text, ".")
-	child := n.next[segment]
-	switch {
-	case child == nil:
-		return
-	case more:
-		child.remove(rest, r)
-	default:
-		delete(child.waiters, r)
-	}
-	if len(child.waiters)+len(child.next) == 0 {
-		delete(n.next, segment)
-	}
 }

@@ -55,7 +55,7 @@ func (m *waitingModel) wait(t *rapid.T) {
 
 func (m *waitingModel) leave(t *rapid.T) {
 	s := m.pick(t)
-	m.disarm(s)
+	m.disarm(s, nil)
 	delete(m.armed, s)
 }
 
@@ -79,7 +79,7 @@ func TestATopicWakesWhoeverMatchesIt(t *testing.T) {
 		m := &waitingModel{armed: map[*Subscription]bool{}}
 		t.Repeat(map[string]func(*rapid.T){"come": m.come, "wait": m.wait, "leave": m.leave, "event": m.event})
 		for _, s := range m.all {
-			m.disarm(s)
+			m.disarm(s, nil)
 		}
 		if len(m.readers)+len(m.root.next) != 0 {
 			t.Fatalf("got %d readers and %d words left behind, want none", len(m.readers), len(m.root.next))

@@ -18,17 +18,7 @@ func (p *Partition) wakeTopic(w *wakeList, t *topic) {
 	if len(p.waiting.readers) > 0 && (len(w.topics) == 0 || w.topics[len(w.topics)-1] != t) {
 		w.topics = append(w.topics, t)
 	}
-	if len(p.armed) > 0 {
-		w.take(p.armed[t.name])
-	}
-}
-
-// take empties a set of readers.
-func (w *wakeList) take(readers map[*Subscription]struct{}) {
-	for s := range readers {
-		w.subs = append(w.subs, s)
-	}
-	clear(readers) // but keeps the room: most of them arm again
+	w.subs = p.waiting.takeSingle(w.subs, t.name)
 }
 
 func (w *wakeList) run() {
@@ -59,9 +49,6 @@ func (p *Partition) wakeWaiting(w *wakeList) {
 
 // wakeEverybody takes all readers: the state was replaced. p.mu is held.
 func (p *Partition) wakeEverybody(w *wakeList) {
-	for _, readers := range p.armed {
-		w.take(readers)
-	}
 	w.subs = p.waiting.takeAll(w.subs)
 	p.wakeWaiting(w)
 }
@@ -123,12 +110,7 @@ func (p *Partition) arm(s *Subscription, w want) bool {
 		p.waiting.arm(s, func() []string { return s.selectorsAt(p.id) })
 		return true
 	}
-	readers := p.armed[w.single]
-	if readers == nil {
-		readers = map[*Subscription]struct{}{}
-		p.armed[w.single] = readers
-	}
-	readers[s] = struct{}{}
+	p.waiting.armSingle(s, w.single)
 	return true
 }
 
@@ -136,11 +118,5 @@ func (p *Partition) arm(s *Subscription, w want) bool {
 func (p *Partition) disarm(s *Subscription, names []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiting.disarm(s)
-	for _, name := range names {
-		delete(p.armed[name], s)
-		if len(p.armed[name]) == 0 {
-			delete(p.armed, name)
-		}
-	}
+	p.waiting.disarm(s, names)
 }
