@@ -4,5 +4,6 @@
 //
 // Tests that start processes build the pushd binary once per run. Their nodes
 // listen on loopback ports that the kernel chose, keep their data below the
-// test's own directory and are killed with it.
+// test's own directory and are killed with it. Where networks have to fail, each
+// node has one of its own: netns.
 package integration

@@ -21,14 +21,20 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// binary is the pushd that all tests of a run start.
+// binary is the pushd that all tests of a run start, built from this checkout
+// unless binaryVariable names one.
 var binary string
+
+const binaryVariable = "PUSHD_BINARY"
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	if config := os.Getenv(nodeVariable); config != "" {
 		return serveNode(config)
+	}
+	if binary = os.Getenv(binaryVariable); binary != "" {
+		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "pushd-integration-")
 	if err != nil {
@@ -39,6 +45,10 @@ func run(m *testing.M) int {
 	binary = filepath.Join(dir, "pushd")
 	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/pushd").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building pushd: %v\n%s", err, out)
+		return 1
+	}
+	if err := os.Setenv(binaryVariable, binary); err != nil { // for tests that run themselves again
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
@@ -54,6 +64,7 @@ type process struct {
 	name, dir            string
 	client, peer, gossip string // addresses
 	args                 []string
+	run                  func(*exec.Cmd) error // starts cmd; nil means cmd.Start
 	cmd                  *exec.Cmd
 	stderr               *tailBuffer
 	exited               chan struct{} // closed when cmd has ended
@@ -87,13 +98,16 @@ func startNode(t testing.TB, name string, args ...string) *process {
 func newNode(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, name: name, dir: t.TempDir(), client: freeAddr(t), peer: freeAddr(t), gossip: freeAddr(t), args: args}
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() && p.stderr != nil {
-			t.Logf("log of %s:\n%s", p.name, p.stderr)
-		}
-	})
+	t.Cleanup(p.end)
 	return p
+}
+
+// end kills the process; if the test has failed, its log is of interest.
+func (p *process) end() {
+	p.kill()
+	if p.t.Failed() && p.stderr != nil {
+		p.t.Logf("log of %s:\n%s", p.name, p.stderr)
+	}
 }
 
 func (p *process) start() {
@@ -110,7 +124,11 @@ func (p *process) start() {
 // launch starts the command that was made.
 func (p *process) launch() {
 	p.t.Helper()
-	if err := p.cmd.Start(); err != nil {
+	run := (*exec.Cmd).Start
+	if p.run != nil {
+		run = func(cmd *exec.Cmd) error { return p.run(cmd) }
+	}
+	if err := run(p.cmd); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)
 	}
 	p.exited = make(chan struct{})

@@ -22,7 +22,7 @@ func TestARollingRestartUnderLoadLosesNothingAndRepeatsNothing(t *testing.T) {
 	load := startLoad(t, ctx, nodes, 4)
 	readers := newTally()
 	for i, via := range []client.Via{client.WebSocket, client.SSE, client.LongPoll, client.Poll, client.WebSocket, client.SSE} {
-		readers.follow(t, ctx, nodes, i, via)
+		readers.follow(t, ctx, nodes, i, via, "rolling.*")
 	}
 	load.waitFor(200)
 	for _, p := range nodes {
@@ -140,10 +140,10 @@ type tally struct {
 
 func newTally() *tally { return &tally{wake: make(chan struct{}, 1)} }
 
-func (y *tally) follow(t *testing.T, ctx context.Context, nodes []*process, first int, via client.Via) {
+func (y *tally) follow(t *testing.T, ctx context.Context, nodes []*process, first int, via client.Via, pattern string) {
 	t.Helper()
 	sub, err := newTestClient(t, nodes, first).Subscribe(client.SubscribeOptions{
-		Topics: []string{"rolling.*"}, After: "earliest", Via: via, PollEvery: 20 * time.Millisecond,
+		Topics: []string{pattern}, After: "earliest", Via: via, PollEvery: 20 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
