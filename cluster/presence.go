@@ -95,28 +95,34 @@ type Attendance struct {
 	once     sync.Once
 }
 
-// Join makes a member present by one more connection, or with the id "" nobody,
-// and returns the first members, itself among them. tell, if it is not nil, gets what changes from
-// then on, one change at a time; it must not block. info nil keeps what another
-// connection said.
-func (p *Presence) Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (*Attendance, protocol.PresenceList) {
-	a := &Attendance{presence: p, topic: topic}
-	if id != "" {
-		p.mu.Lock()
-		a.member = p.connect(topic, id, info, time.Now())
-		p.mu.Unlock()
+// Join makes a member present in topics by one more connection, or with the id
+// "" nobody. tell, if it is not nil, gets what changes from then on, one change
+// at a time; it must not block; then the first members of each topic, itself
+// among them, are returned, too. info nil keeps what another connection said, by
+// way of whichever node.
+func (p *Presence) Join(ctx context.Context, topics []string, id string, info []byte, tell func(*protocol.PresenceChange)) ([]*Attendance, []protocol.PresenceList) {
+	joined := make([]*Attendance, len(topics))
+	p.mu.Lock()
+	for i, topic := range topics {
+		joined[i] = &Attendance{presence: p, topic: topic}
+		if id != "" {
+			joined[i].member = p.connect(topic, id, info, time.Now())
+		}
 	}
+	p.mu.Unlock()
 	if tell == nil {
-		return a, protocol.PresenceList{}
+		return joined, nil
 	}
-	w, list := p.watch(ctx, topic, protocol.DefaultPageEvents, tell)
-	a.watcher = w
-	return a, list
+	p.settle(ctx, topics...)
+	lists := make([]protocol.PresenceList, len(topics))
+	for i, topic := range topics {
+		joined[i].watcher, lists[i] = p.watch(topic, protocol.DefaultPageEvents, tell)
+	}
+	return joined, lists
 }
 
 // watch begins to tell of changes behind the list that it returns.
-func (p *Presence) watch(ctx context.Context, topic string, limit int, tell func(*protocol.PresenceChange)) (*watcher, protocol.PresenceList) {
-	p.settle(ctx, topic)
+func (p *Presence) watch(topic string, limit int, tell func(*protocol.PresenceChange)) (*watcher, protocol.PresenceList) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w, now := &watcher{tell: tell}, time.Now()
@@ -134,7 +140,7 @@ func (a *Attendance) Update(info []byte) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a.member.presence.info, a.member.presence.infoAt = info, time.Now().UnixNano()
+	a.member.presence.say(info, time.Now())
 	p.changed(a.member)
 }
 
@@ -172,7 +178,8 @@ func (p *Presence) unwatch(topic string, w *watcher, now time.Time) {
 
 // Watch tells of changes in a topic without a member, until stop.
 func (p *Presence) Watch(ctx context.Context, topic string, tell func(*protocol.PresenceChange)) (list protocol.PresenceList, stop func()) {
-	w, list := p.watch(ctx, topic, math.MaxInt32, tell)
+	p.settle(ctx, topic)
+	w, list := p.watch(topic, math.MaxInt32, tell)
 	return list, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -243,26 +250,58 @@ func (p *Presence) Stats() PresenceStats {
 	return s
 }
 
-// Settled says whether this node has had time to find the others, and has heard
-// from all that live: who is not there now is nowhere.
-func (p *Presence) Settled() bool {
+// Knows says whether who is not in a topic's list is nowhere: this node has had
+// time to find the others, has heard from all that live, has their members, and
+// has followed the topic for so long that whoever was moving from a node that
+// stopped has arrived.
+func (p *Presence) Knows(topic string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	a, now := p.audiences[topic], time.Now()
+	if a == nil || !p.complete(a) || now.Sub(a.began) < farewellGrace || now.Sub(p.started) < settleAfter {
+		return false
+	}
 	for _, r := range p.replicas {
 		if r.reachable() && (r.heard != r.lives || r.tally.fresh != nil) {
 			return false
 		}
 	}
-	return time.Since(p.started) > settleAfter
+	return true
 }
 
-// connect is called with mu held, as is everything below.
+// connect is called with mu held, as is everything below. Who is new here may
+// come from another node, which is asked then.
 func (p *Presence) connect(topic, id string, info []byte, now time.Time) *localMember {
 	m, news := p.roster.connect(topic, p.self.tally.have, id, info, now)
-	if news {
+	if m.version == 0 && p.elsewhere(m.topic.key) {
+		p.audience(topic, now)
+	}
+	if p.adopt(m) || news {
 		p.changed(m)
 	}
 	return m
+}
+
+// elsewhere says whether a topic has members by way of other nodes.
+func (p *Presence) elsewhere(key uint64) bool {
+	for r := range p.alive {
+		if r != p.self && r.tally.count(key) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// adopt lets a member go on here with what it said by way of other nodes, and
+// since when it is there, since these may lose it any time; it says whether that
+// is news.
+func (p *Presence) adopt(m *localMember) (news bool) {
+	a := p.audiences[m.topic.name]
+	if a == nil {
+		return false
+	}
+	at, ok := a.find(m.presence.id)
+	return ok && m.presence.adopt(a.members[at].sources)
 }
 
 func (p *Presence) disconnect(m *localMember) {

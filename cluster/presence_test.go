@@ -24,13 +24,14 @@ type crowd struct {
 	mu     sync.Mutex
 	at     map[string]*Presence // by node id
 	hosts  map[string]string
+	hung   map[string]chan struct{} // nodes that gossip, but answer no calls
 }
 
 func inCrowd(t *testing.T, n int, play func(*crowd)) { inSeededCrowd(t, n, 1, 0, play) }
 
 func inSeededCrowd(t *testing.T, n int, seed uint64, loss float64, play func(*crowd)) {
 	inWorld(t, func(w *world) {
-		c := &crowd{world: w, chance: rand.New(rand.NewPCG(seed, seed)), loss: loss, at: map[string]*Presence{}, hosts: map[string]string{}}
+		c := &crowd{world: w, chance: rand.New(rand.NewPCG(seed, seed)), loss: loss, at: map[string]*Presence{}, hosts: map[string]string{}, hung: map[string]chan struct{}{}}
 		defer func() {
 			for _, p := range c.at {
 				p.Close()
@@ -112,6 +113,19 @@ func (c *crowd) kill(i int) {
 	c.mu.Unlock()
 }
 
+func (c *crowd) hang(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hung[nodeID(i)] = make(chan struct{})
+}
+
+func (c *crowd) resume(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.hung[nodeID(i)])
+	delete(c.hung, nodeID(i))
+}
+
 // crowdCalls calls another node if the network lets it through.
 type crowdCalls struct {
 	*crowd
@@ -120,8 +134,15 @@ type crowdCalls struct {
 
 func (c *crowdCalls) Call(ctx context.Context, node string, method uint8, req []byte) ([]byte, error) {
 	c.mu.Lock()
-	p, to := c.at[node], c.hosts[node]
+	p, to, hung := c.at[node], c.hosts[node], c.hung[node]
 	c.mu.Unlock()
+	if hung != nil {
+		select {
+		case <-hung:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %v", ErrOutcomeUnknown, ctx.Err())
+		}
+	}
 	conn, err := c.net.Dial(ctx, c.host, to+":7341")
 	if err != nil || p == nil {
 		return nil, fmt.Errorf("%w: %v", ErrUnreachable, err)
@@ -157,8 +178,17 @@ func (r *roughTransport) WriteTo(b []byte, address string) (time.Time, error) {
 
 var _ memberlist.Transport = (*roughTransport)(nil)
 
+// joinOne joins one topic.
+func joinOne(ctx context.Context, p *Presence, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (*Attendance, protocol.PresenceList) {
+	joined, lists := p.Join(ctx, []string{topic}, id, info, tell)
+	if tell == nil {
+		return joined[0], protocol.PresenceList{}
+	}
+	return joined[0], lists[0]
+}
+
 func (c *crowd) join(i int, topic, member string) *Attendance {
-	a, _ := c.node(i).Join(c.Context(), topic, member, nil, nil)
+	a, _ := joinOne(c.Context(), c.node(i), topic, member, nil, nil)
 	return a
 }
 
@@ -247,7 +277,7 @@ func TestWatchersAreToldOfWhatChangesElsewhere(t *testing.T) {
 		var l listener
 		c.join(2, "room", "ann")
 		time.Sleep(time.Second)
-		_, list := c.node(1).Join(c.Context(), "room", "me", nil, l.tell)
+		_, list := joinOne(c.Context(), c.node(1), "room", "me", nil, l.tell)
 		if len(list.Members) != 2 {
 			c.Errorf("got %+v, want ann and me", list)
 		}
@@ -255,15 +285,15 @@ func TestWatchersAreToldOfWhatChangesElsewhere(t *testing.T) {
 		if got := l.take(); got != "" {
 			c.Errorf("got %s, want nothing: it was in the list", got)
 		}
-		bob, _ := c.node(3).Join(c.Context(), "room", "bob", []byte(`1`), nil)
+		bob, _ := joinOne(c.Context(), c.node(3), "room", "bob", []byte(`1`), nil)
 		time.Sleep(time.Second)
 		bob.Update([]byte(`2`))
 		time.Sleep(time.Second)
-		c.join(2, "room", "bob") // once more: no news, until the one that said something leaves
+		c.join(2, "room", "bob") // once more: no news, nor that the one that said something leaves
 		time.Sleep(time.Second)
 		bob.Leave(0)
 		time.Sleep(time.Second)
-		if got, want := l.take(), "+bob1 (3), ~bob2 (3), ~bob (3)"; got != want {
+		if got, want := l.take(), "+bob1 (3), ~bob2 (3)"; got != want {
 			c.Errorf("got %s, want %s", got, want)
 		}
 	})
@@ -272,7 +302,7 @@ func TestWatchersAreToldOfWhatChangesElsewhere(t *testing.T) {
 func TestAMemberThatComesBackWithinTheGraceNeverLeft(t *testing.T) {
 	inCrowd(t, 3, func(c *crowd) {
 		var l listener
-		_, _ = c.node(1).Join(c.Context(), "room", "me", nil, l.tell)
+		_, _ = joinOne(c.Context(), c.node(1), "room", "me", nil, l.tell)
 		a := c.join(2, "room", "ann")
 		time.Sleep(time.Second)
 		a.Leave(5 * time.Second)
@@ -291,10 +321,144 @@ func TestAMemberThatComesBackWithinTheGraceNeverLeft(t *testing.T) {
 	})
 }
 
+func TestAMemberThatMovesKeepsItsInfoAndItsTime(t *testing.T) {
+	for _, via := range []string{"stream", "poll"} {
+		t.Run(via, func(t *testing.T) {
+			inCrowd(t, 3, func(c *crowd) { c.moveAround(via == "stream") })
+		})
+	}
+}
+
+// moveAround moves a member from node to node, one of which stops.
+func (c *crowd) moveAround(stream bool) {
+	var l, own listener
+	tell := own.tell
+	if !stream {
+		tell = nil
+	}
+	_, _ = joinOne(c.Context(), c.node(1), "room", "", nil, l.tell)
+	a, _ := joinOne(c.Context(), c.node(2), "room", "ann", []byte(`"Ann"`), tell)
+	since := c.node(2).List(c.Context(), "room", "", 1).Members[0].Since
+	want := func(info string, nodes ...int) {
+		c.Helper()
+		for _, i := range nodes {
+			m := c.node(i).List(c.Context(), "room", "", 1).Members[0]
+			if string(m.Info) != info || !m.Since.Equal(since) {
+				c.Errorf("n%d: got %s since %v, want %s since %v", i, m.Info, m.Since, info, since)
+			}
+		}
+	}
+	time.Sleep(time.Second)
+	a.Leave(4 * time.Second)
+	time.Sleep(2 * time.Second)
+	a, _ = joinOne(c.Context(), c.node(3), "room", "ann", nil, tell)
+	time.Sleep(10 * time.Second) // the old connection is given up
+	want(`"Ann"`, 1, 2, 3)
+	if err := c.node(3).cluster.Leave(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+	c.kill(3)
+	time.Sleep(time.Second)
+	a, _ = joinOne(c.Context(), c.node(1), "room", "ann", nil, tell)
+	a.Update([]byte(`2`))
+	time.Sleep(10 * time.Second)
+	want(`2`, 1, 2)
+	if got, want := l.take(), `+ann"Ann" (1), ~ann2 (1)`; got != want {
+		c.Errorf("got %s, want %s: nothing of the moves", got, want)
+	}
+	a.Leave(0)
+	c.wantWho(time.Second, "room", "", 1, 2)
+}
+
+func TestOfAMemberAtTwoNodesWhatWasSaidLastStays(t *testing.T) {
+	inCrowd(t, 2, func(c *crowd) {
+		var l, own listener
+		a, _ := joinOne(c.Context(), c.node(1), "room", "ann", []byte(`1`), l.tell)
+		time.Sleep(time.Second)
+		_, _ = joinOne(c.Context(), c.node(2), "room", "ann", []byte(`2`), own.tell)
+		time.Sleep(time.Second)
+		a.Update([]byte(`3`))
+		time.Sleep(time.Second)
+		a.Leave(0)
+		time.Sleep(time.Second)
+		if m := c.node(1).List(c.Context(), "room", "", 1).Members[0]; string(m.Info) != `3` {
+			c.Errorf("got %s, want 3", m.Info)
+		}
+		if got, want := own.take(), `~ann3 (1)`; got != want {
+			c.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
+func TestANewWordIsNewerThanTheLastWhateverTheClockSays(t *testing.T) {
+	m := memberSource{info: []byte(`1`), infoAt: 1000}
+	m.say([]byte(`2`), time.Unix(0, 10))
+	if m.infoAt != 1001 || string(m.info) != `2` {
+		t.Errorf("got %s at %d, want 2 at 1001", m.info, m.infoAt)
+	}
+}
+
+func TestJoiningManyTopicsWaitsASecondInAllForANodeThatHangs(t *testing.T) {
+	inCrowd(t, 3, func(c *crowd) {
+		var topics []string
+		for i := range 20 {
+			topics = append(topics, fmt.Sprint("room.", i))
+			c.join(3, topics[i], "bob")
+		}
+		time.Sleep(time.Second)
+		c.hang(3)
+		began := time.Now()
+		_, lists := c.node(1).Join(c.Context(), topics, "ann", nil, func(*protocol.PresenceChange) {})
+		if took := time.Since(began); took > settleWithin {
+			c.Errorf("took %v, want at most %v", took, settleWithin)
+		}
+		for i := range lists {
+			if lists[i].Topic != topics[i] || lists[i].Count != 1 || lists[i].Members[0].ID != "ann" {
+				c.Errorf("%s: got %+v, want ann", topics[i], lists[i])
+			}
+		}
+		c.resume(3)
+		c.wantWho(2*time.Second, topics[19], "ann:1@n1 bob:1@n3", 1, 2, 3)
+	})
+}
+
+func TestWhoIsNotListedIsNotGoneBeforeANodeCanKnow(t *testing.T) {
+	inCrowd(t, 3, func(c *crowd) {
+		time.Sleep(time.Minute)
+		c.join(2, "room", "ann")
+		time.Sleep(time.Second)
+		if err := c.node(2).cluster.Leave(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+		c.kill(2)
+		time.Sleep(time.Second)
+		_, stop := c.node(1).Watch(c.Context(), "room", func(*protocol.PresenceChange) {}) // as who records presence
+		defer stop()
+		time.Sleep(3900 * time.Millisecond)
+		if got := c.who(1, "room"); got != "" || c.node(1).Knows("room") {
+			c.Errorf("got %q and that this is known, want nobody and that ann may be moving", got)
+		}
+		c.join(3, "room", "ann")
+		time.Sleep(1200 * time.Millisecond)
+		if got, want := c.who(1, "room"), "ann:1@n3"; got != want || !c.node(1).Knows("room") {
+			c.Errorf("got %q, known %v; want %q, known", got, c.node(1).Knows("room"), want)
+		}
+		c.join(3, "hall", "bob")
+		time.Sleep(time.Second)
+		c.hang(3)
+		_, stop = c.node(1).Watch(c.Context(), "hall", func(*protocol.PresenceChange) {})
+		defer stop()
+		time.Sleep(time.Minute)
+		if got := c.who(1, "hall"); got != "" || c.node(1).Knows("hall") {
+			c.Errorf("got %q and that this is known, want nobody and that n3 was not heard", got)
+		}
+	})
+}
+
 func TestTheMembersOfADeadNodeLeaveWithinTenSeconds(t *testing.T) {
 	inCrowd(t, 4, func(c *crowd) {
 		var l listener
-		_, _ = c.node(1).Join(c.Context(), "room", "me", nil, l.tell)
+		_, _ = joinOne(c.Context(), c.node(1), "room", "me", nil, l.tell)
 		c.join(2, "room", "ann")
 		c.join(2, "room", "bob")
 		c.join(3, "room", "bob")
@@ -337,7 +501,7 @@ func TestAPollersReturnIsNoNews(t *testing.T) {
 	inCrowd(t, 1, func(c *crowd) {
 		p := c.node(1)
 		poll := func(info string) {
-			a, _ := p.Join(c.Context(), "room", "ann", []byte(info), nil)
+			a, _ := joinOne(c.Context(), p, "room", "ann", []byte(info), nil)
 			a.Leave(15 * time.Second)
 			time.Sleep(time.Second)
 		}
@@ -361,7 +525,7 @@ func TestAPollersReturnIsNoNews(t *testing.T) {
 func TestTheMembersOfAStoppedNodeMoveUnnoticed(t *testing.T) {
 	inCrowd(t, 3, func(c *crowd) {
 		var l listener
-		_, _ = c.node(1).Join(c.Context(), "room", "", nil, l.tell)
+		_, _ = joinOne(c.Context(), c.node(1), "room", "", nil, l.tell)
 		c.join(2, "room", "ann")
 		c.join(2, "room", "bob")
 		time.Sleep(time.Second)

@@ -16,6 +16,7 @@ type audience struct {
 	members  []*present // in order of id
 	sources  map[uint64]*membersView
 	watchers []*watcher
+	began    time.Time     // when it was made
 	idle     time.Time     // since when there are no watchers
 	moved    chan struct{} // not nil: somebody waits for the sources to catch up
 
@@ -68,7 +69,7 @@ type batch struct {
 
 func newAudience(topic string, key uint64, now time.Time) *audience {
 	return &audience{
-		topic: topic, key: key, idle: now, tokens: presenceBurst, refilled: now,
+		topic: topic, key: key, began: now, idle: now, tokens: presenceBurst, refilled: now,
 	}
 }
 

@@ -167,7 +167,7 @@ func measureSpread(b *testing.B, f *fleet, rate int) {
 	for i := range probes {
 		for k, p := range f.nodes {
 			if k != i%len(f.nodes) {
-				p.Join(b.Context(), fmt.Sprint("probe.", i), "", nil, l.tell)
+				joinOne(b.Context(), p, fmt.Sprint("probe.", i), "", nil, l.tell)
 			}
 		}
 	}
@@ -177,7 +177,7 @@ func measureSpread(b *testing.B, f *fleet, rate int) {
 	changes := f.churn(b, rate, lasts, func(n int) {
 		i := n % probes
 		p := f.nodes[i%len(f.nodes)]
-		a, _ := p.Join(b.Context(), fmt.Sprint("probe.", i), strconv.FormatInt(time.Now().UnixNano(), 10), nil, nil)
+		a, _ := joinOne(b.Context(), p, fmt.Sprint("probe.", i), strconv.FormatInt(time.Now().UnixNano(), 10), nil, nil)
 		a.Leave(2 * time.Second)
 	})
 	took := time.Since(began)
@@ -220,7 +220,7 @@ func (f *fleet) churn(b *testing.B, rate int, lasts time.Duration, probe func(n 
 				seats[k] = seats[k][:n-1]
 				continue
 			}
-			a, _ := f.nodes[k].Join(b.Context(), fmt.Sprint("topic.", rand.IntN(100_000)), fmt.Sprint("m", changes), nil, nil)
+			a, _ := joinOne(b.Context(), f.nodes[k], fmt.Sprint("topic.", rand.IntN(100_000)), fmt.Sprint("m", changes), nil, nil)
 			seats[k] = append(seats[k], a)
 		}
 		if n := int(now.Sub(began) / (50 * time.Millisecond)); n > probed {
@@ -237,7 +237,7 @@ func BenchmarkPresenceJoin(b *testing.B) {
 	f := newFleet(b, 1)
 	b.ReportAllocs()
 	for i := range b.N {
-		a, _ := f.nodes[0].Join(b.Context(), "room", "m"+strconv.Itoa(i&1023), nil, nil)
+		a, _ := joinOne(b.Context(), f.nodes[0], "room", "m"+strconv.Itoa(i&1023), nil, nil)
 		a.Leave(0)
 	}
 }
@@ -251,7 +251,7 @@ func TestAMemberOnAStreamCostsItsNodeLessThanAKilobyte(t *testing.T) {
 		}
 		heap := heapNow()
 		for _, name := range names {
-			_, _ = c.node(1).Join(c.Context(), name, name, nil, func(*protocol.PresenceChange) {})
+			_, _ = joinOne(c.Context(), c.node(1), name, name, nil, func(*protocol.PresenceChange) {})
 		}
 		per := (heapNow() - heap) / n
 		c.Logf("%d bytes of heap per member, each alone in a topic", per)

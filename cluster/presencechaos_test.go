@@ -109,7 +109,7 @@ func (r *riot) step() {
 
 func (r *riot) sit(i int, p *Presence) {
 	s := &seatedMember{topic: riotTopics[r.chance.IntN(len(riotTopics))], id: fmt.Sprint("m", r.chance.IntN(6))}
-	s.attendance, _ = p.Join(r.Context(), s.topic, s.id, nil, nil)
+	s.attendance, _ = joinOne(r.Context(), p, s.topic, s.id, nil, nil)
 	r.seats[i] = append(r.seats[i], s)
 }
 
@@ -136,7 +136,7 @@ func (r *riot) watchFrom(i int, p *Presence) {
 	ready := make(chan *mirror, 1)
 	var m *mirror
 	var once sync.Once
-	_, list := p.Join(r.Context(), topic, "", nil, func(c *protocol.PresenceChange) {
+	_, list := joinOne(r.Context(), p, topic, "", nil, func(c *protocol.PresenceChange) {
 		once.Do(func() { m = <-ready }) // the first change may come before Join has returned
 		if c.Topic == topic {
 			m.tell(c)

@@ -27,7 +27,7 @@ func (p *pushes) tell(c *protocol.PresenceChange) {
 func TestAboveFiftyChangesASecondPushesAreFewerThanChanges(t *testing.T) {
 	inCrowd(t, 1, func(c *crowd) {
 		var p pushes
-		_, _ = c.node(1).Join(c.Context(), "room", "", nil, p.tell)
+		_, _ = joinOne(c.Context(), c.node(1), "room", "", nil, p.tell)
 		for i := range 40 { // a lull lets each have its own
 			c.join(1, "room", fmt.Sprint("slow", i))
 			time.Sleep(25 * time.Millisecond)
@@ -54,7 +54,7 @@ func TestAboveFiftyChangesASecondPushesAreFewerThanChanges(t *testing.T) {
 func TestMoreThanAThousandChangesAtOnceAreThePageAnew(t *testing.T) {
 	inCrowd(t, 2, func(c *crowd) {
 		var p pushes
-		_, _ = c.node(1).Join(c.Context(), "room", "", nil, p.tell)
+		_, _ = joinOne(c.Context(), c.node(1), "room", "", nil, p.tell)
 		for i := range 5000 { // some of them may come in a push before
 			c.join(2, "room", fmt.Sprintf("m%04d", i))
 		}
@@ -114,7 +114,7 @@ func TestMembersThatFillManyPagesArriveWhole(t *testing.T) {
 	inCrowd(t, 2, func(c *crowd) {
 		info := []byte(`"` + strings.Repeat("x", 1000) + `"`)
 		for i := range 10_000 {
-			_, _ = c.node(1).Join(c.Context(), "room", fmt.Sprintf("m%05d", i), info, nil)
+			_, _ = joinOne(c.Context(), c.node(1), "room", fmt.Sprintf("m%05d", i), info, nil)
 		}
 		time.Sleep(time.Second)
 		l := c.node(2).List(c.Context(), "room", "", 1)

@@ -153,10 +153,24 @@ func (p *Presence) takePages(r *replica, asked []*audience, pages []membersPage)
 		}
 		if i < len(pages) {
 			a.take(r.id, &pages[i], p.names)
+			p.adoptAll(a, pages[i].items)
 			p.touch(a)
 		}
 		p.want(r, a)
 		p.caughtUp(a)
+	}
+}
+
+// adoptAll adopts what is new of members who are here, too.
+func (p *Presence) adoptAll(a *audience, items []memberItem) {
+	t := p.roster[a.topic]
+	if t == nil {
+		return
+	}
+	for i := range items {
+		if at, ok := t.find(items[i].id); ok && p.adopt(t.members[at]) {
+			p.changed(t.members[at])
+		}
 	}
 }
 

@@ -41,6 +41,27 @@ type memberSource struct {
 	connections int   // those that linger, too
 }
 
+// say replaces what the member says of itself, whatever the clocks of the nodes
+// say that it came by before.
+func (m *memberSource) say(info []byte, now time.Time) {
+	m.info, m.infoAt = info, max(now.UnixNano(), m.infoAt+1)
+}
+
+// adopt takes over the member's newest word, and its earliest time, from others
+// who know it, and says whether that is news.
+func (m *memberSource) adopt(others []presentSource) (news bool) {
+	for i := range others {
+		s := &others[i]
+		if s.since < m.since {
+			m.since, news = s.since, true
+		}
+		if s.infoAt > m.infoAt {
+			m.info, m.infoAt, news = s.info, s.infoAt, true
+		}
+	}
+	return news
+}
+
 // linger is a connection that may come back.
 type linger struct {
 	at     time.Time // when it is given up
@@ -64,7 +85,7 @@ func (r roster) connect(topic string, head uint64, id string, info []byte, now t
 	}
 	m = t.members[at]
 	if info != nil && !bytes.Equal(info, m.presence.info) {
-		m.presence.info, m.presence.infoAt = info, now.UnixNano()
+		m.presence.say(info, now)
 		news = true
 	}
 	if n := len(m.lingering); n > 0 {

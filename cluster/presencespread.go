@@ -201,11 +201,22 @@ func (p *Presence) sweep(now time.Time) {
 	}
 }
 
-// settle waits until all that the others have told of a topic is here, for a
-// second at most: a node that does not answer is found dead soon.
-func (p *Presence) settle(ctx context.Context, topic string) {
-	late := time.NewTimer(settleWithin)
-	defer late.Stop()
+// settle waits until all that the others have told of topics is here, for a
+// second at most in all: a node that does not answer is found dead soon.
+func (p *Presence) settle(ctx context.Context, topics ...string) {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	p.mu.Lock()
+	for _, topic := range topics {
+		p.audience(topic, time.Now()) // asked for together
+	}
+	p.mu.Unlock()
+	for _, topic := range topics {
+		p.await(ctx, topic)
+	}
+}
+
+func (p *Presence) await(ctx context.Context, topic string) {
 	for {
 		p.mu.Lock()
 		a := p.audience(topic, time.Now())
@@ -220,8 +231,6 @@ func (p *Presence) settle(ctx context.Context, topic string) {
 		}
 		select {
 		case <-moved:
-		case <-late.C:
-			return
 		case <-ctx.Done():
 			return
 		}

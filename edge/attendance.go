@@ -24,24 +24,42 @@ type attendee struct {
 
 // parseAttendee reads presence=1 or presence=watch, with member= and info=.
 func parseAttendee(v url.Values) (*attendee, error) {
-	a := &attendee{member: v.Get("member"), watch: v.Get("presence") == "watch"}
-	switch p := v.Get("presence"); {
-	case p == "" || p == "0" || p == "false":
-		return nil, nil
-	case !a.watch && !truthy(p):
-		return nil, protocol.BadRequest.Errorf("presence=%s: must be 1 to be a member, or watch to be told only", clip(p))
-	}
-	return a, a.check([]byte(v.Get("info")))
-}
-
-func (a *attendee) check(info []byte) (err error) {
-	if a.member != "" {
-		if err := protocol.CheckMember(a.member); err != nil {
-			return err
+	watch := v.Get("presence") == "watch"
+	if !watch {
+		if on, err := parseBool(v, "presence"); err != nil {
+			return nil, protocol.BadRequest.Errorf("%s to be a member or not, or watch to be told only", asError(err).Detail)
+		} else if !on {
+			return nil, nil
 		}
 	}
-	a.info, err = protocol.CheckInfo(info)
-	return err
+	return newAttendee(v.Get("member"), []byte(v.Get("info")), watch)
+}
+
+// newAttendee takes a reader at its word: every way to ask for presence comes
+// by here with the member's id and info.
+func newAttendee(member string, info []byte, watch bool) (*attendee, error) {
+	if member != "" {
+		if err := protocol.CheckMember(member); err != nil {
+			return nil, err
+		}
+	}
+	compact, err := protocol.CheckInfo(info)
+	if err != nil {
+		return nil, err
+	}
+	return &attendee{member, compact, watch}, nil
+}
+
+// id is that of the member to be, "" for nobody. Who is told names itself only if
+// it means to come back as the same.
+func (a *attendee) id(told bool) (string, error) {
+	switch {
+	case a.watch:
+		return "", nil
+	case a.member == "" && told:
+		return anonymous(), nil
+	}
+	return a.member, protocol.CheckMember(a.member)
 }
 
 // attendance is a reader's presence in its topics, and what it is yet to be told
@@ -52,7 +70,7 @@ type attendance struct {
 
 	mu     sync.Mutex // guards what follows
 	topics map[string]Attendance
-	first  []protocol.PresenceList // as the reader began
+	first  []protocol.PresenceList // as the reader began, until it is told
 	queue  []*protocol.PresenceChange
 	missed map[string]struct{} // topics whose changes were too many for a slow reader
 }
@@ -67,38 +85,41 @@ func (s *Server) attend(ctx context.Context, q *query, wake func()) (*attendance
 	if err != nil {
 		return nil, err
 	}
-	for _, sel := range q.selectors {
-		if sel.Pattern() || protocol.SystemTopic(sel.String()) {
-			return nil, protocol.BadRequest.Errorf("presence is of topics named in full, which %s is not; subscribe to it without presence", clip(sel.String()))
-		}
+	topics, err := presenceTopics(q.selectors)
+	if err != nil {
+		return nil, err
 	}
-	id := q.attendee.member
-	if id == "" && !q.attendee.watch {
-		if wake == nil {
-			return nil, protocol.CheckMember("") // the next poll could not be told to be the same member
-		}
-		id = anonymous()
+	id, err := q.attendee.id(wake != nil)
+	if err != nil {
+		return nil, err
 	}
-	if q.attendee.watch {
-		id = ""
-	}
-	a := &attendance{presence: p, wake: wake, topics: map[string]Attendance{}}
+	a := &attendance{presence: p, wake: wake, topics: make(map[string]Attendance, len(topics))}
 	var tell func(*protocol.PresenceChange)
 	if wake != nil {
 		tell = a.tell
 	}
-	for _, sel := range q.selectors {
-		one, list, err := p.Join(ctx, sel.String(), id, q.attendee.info, tell)
-		if err != nil {
-			a.end(0)
-			return nil, err
-		}
-		a.mu.Lock()
-		a.topics[sel.String()] = one
-		a.first = append(a.first, list)
-		a.mu.Unlock()
+	joined, lists, err := p.Join(ctx, topics, id, q.attendee.info, tell)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.first = lists
+	for i, topic := range topics {
+		a.topics[topic] = joined[i]
 	}
 	return a, nil
+}
+
+// presenceTopics are the topics of a reader who wants to be present.
+func presenceTopics(selectors []protocol.Selector) (topics []string, err error) {
+	for _, s := range selectors {
+		if s.Pattern() || protocol.SystemTopic(s.String()) {
+			return nil, protocol.BadRequest.Errorf("presence is of topics named in full, which %s is not; subscribe to it without presence", clip(s.String()))
+		}
+		topics = append(topics, s.String())
+	}
+	return topics, nil
 }
 
 // anonymous is the id of a member who gave none, and can't come back as the same.
@@ -148,12 +169,15 @@ func (a *attendance) fill(dst []byte, e encoding, sub *uint64) []byte {
 	return dst
 }
 
-// lists gives the members that were there when the reader began.
-func (a *attendance) lists() []protocol.PresenceList {
+// lists hands over the members that were there when the reader began.
+func (a *attendance) lists() (first []protocol.PresenceList) {
 	if a == nil {
 		return nil
 	}
-	return a.first
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	first, a.first = a.first, nil
+	return first
 }
 
 // begin appends them, for readers that have no other answer to put them into.

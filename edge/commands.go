@@ -159,8 +159,7 @@ func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
 	q := &query{after: c.After}
 	var err error
 	if c.Presence {
-		q.attendee = &attendee{member: cmp.Or(c.Member, n.conn.member()), watch: c.Watch}
-		if err = q.attendee.check(c.Info); err != nil {
+		if q.attendee, err = newAttendee(cmp.Or(c.Member, n.conn.member()), c.Info, c.Watch); err != nil {
 			return err
 		}
 	}

@@ -11,9 +11,10 @@ import (
 
 // Presence is who is in which topic. Its errors are *[protocol.Error] values.
 type Presence interface {
-	// Join makes a member present by one more connection; with the id "" nobody is. It returns the first members.
-	// tell, if it is not nil, gets what changes behind that; it must not block. info nil keeps what was said before.
-	Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (Attendance, protocol.PresenceList, error)
+	// Join makes a member present in topics by one more connection, in all of them or in none; with the id "" nobody is.
+	// tell, if it is not nil, gets what changes behind the first members, which are then returned for each topic; it must
+	// not block. info nil keeps what was said before.
+	Join(ctx context.Context, topics []string, id string, info []byte, tell func(*protocol.PresenceChange)) ([]Attendance, []protocol.PresenceList, error)
 	List(ctx context.Context, topic, after string, limit int) (protocol.PresenceList, error)
 	Count(ctx context.Context, topic string) (int, error)
 }
@@ -40,10 +41,12 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	limit := 0
-	if !truthy(q.Get("count_only")) {
-		if limit, err = parseMembersLimit(q.Get("limit")); err != nil {
-			return err
-		}
+	countOnly, err := parseBool(q, "count_only")
+	if err == nil && !countOnly {
+		limit, err = parseMembersLimit(q.Get("limit"))
+	}
+	if err != nil {
+		return err
 	}
 	list, err := s.listMembers(r.Context(), r.PathValue("topic"), q.Get("after"), limit)
 	if err != nil {

@@ -32,12 +32,20 @@ func (h *hall) seat(list ...protocol.Member) {
 	h.list = list
 }
 
-func (h *hall) Join(_ context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (Attendance, protocol.PresenceList, error) {
-	if topic == "off" {
-		return nil, protocol.PresenceList{}, protocol.PresenceOff.Errorf("presence is off here")
+func (h *hall) Join(_ context.Context, topics []string, id string, info []byte, tell func(*protocol.PresenceChange)) (seats []Attendance, lists []protocol.PresenceList, _ error) {
+	if slices.Contains(topics, "off") {
+		return nil, nil, protocol.PresenceOff.Errorf("presence is off here")
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, topic := range topics {
+		s, list := h.join(topic, id, info, tell)
+		seats, lists = append(seats, s), append(lists, list)
+	}
+	return seats, lists, nil
+}
+
+func (h *hall) join(topic, id string, info []byte, tell func(*protocol.PresenceChange)) (seat, protocol.PresenceList) {
 	if id != "" {
 		h.list = append(h.list, protocol.Member{ID: id, Info: info, Connections: 1, Since: time.Unix(1, 0), Nodes: []string{"n1"}})
 	}
@@ -45,7 +53,7 @@ func (h *hall) Join(_ context.Context, topic, id string, info []byte, tell func(
 		h.tells[topic] = tell
 	}
 	h.log <- fmt.Sprintf("join %s %s%s", topic, id, info)
-	return seat{h, topic, id}, protocol.PresenceList{Topic: topic, Count: len(h.list), Members: slices.Clone(h.list)}, nil
+	return seat{h, topic, id}, protocol.PresenceList{Topic: topic, Count: len(h.list), Members: slices.Clone(h.list)}
 }
 
 func (h *hall) List(_ context.Context, topic, _ string, limit int) (protocol.PresenceList, error) {
@@ -197,6 +205,7 @@ func TestPresenceIsListedAndCounted(t *testing.T) {
 	if got := s.get("/v1/topics/room/presence?count_only=1").want(200).Body; got != `{"topic":"room","count":2}`+"\n" {
 		t.Errorf("got %s, want the count alone", got)
 	}
+	s.get("/v1/topics/room/presence?count_only=yes").wantProblem(protocol.BadRequest)
 	s.get("/v1/topics/room/presence?limit=1001").wantProblem(protocol.BadRequest)
 	s.get("/v1/topics/ro%20om/presence").wantProblem(protocol.BadTopic)
 	newSite(t).get("/v1/topics/room/presence").wantProblem(protocol.NoSuchRoute)
@@ -207,6 +216,7 @@ func TestPresenceThatCannotBeIsRefusedInWords(t *testing.T) {
 	for query, want := range map[string]protocol.Code{
 		"topic=room.*&presence=1&member=ann":                                            protocol.BadRequest,
 		"topic=room&presence=yes":                                                       protocol.BadRequest,
+		"topic=room&envelope=yes":                                                       protocol.BadRequest,
 		"topic=room&presence=1&member=" + strings.Repeat("x", 256):                      protocol.BadMember,
 		"topic=room&presence=1&member=a%0Ab":                                            protocol.BadMember,
 		"topic=room&presence=1&member=ann&info=x":                                       protocol.BadInfo,

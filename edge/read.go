@@ -78,7 +78,7 @@ func parseRead(r *http.Request) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &query{values: values, after: values.Get("after"), envelope: truthy(values.Get("envelope"))}
+	q := &query{values: values, after: values.Get("after")}
 	if q.selectors, err = parseTopics(r.PathValue("topic"), values["topic"]); err != nil {
 		return nil, err
 	}
@@ -92,6 +92,9 @@ func parseRead(r *http.Request) (*query, error) {
 		return nil, err
 	}
 	if q.attendee, err = parseAttendee(values); err != nil {
+		return nil, err
+	}
+	if q.envelope, err = parseBool(values, "envelope"); err != nil {
 		return nil, err
 	}
 	q.onGapError, err = parseOnGap(values.Get("on_gap"))
@@ -142,7 +145,17 @@ func parseOnGap(s string) (isError bool, err error) {
 	return false, protocol.BadRequest.Errorf("on_gap=%s: must be error, or left out to go on behind the gap", clip(s))
 }
 
-func truthy(s string) bool { return s == "1" || s == "true" }
+// parseBool reads a parameter that is on or off; unset, it is off.
+func parseBool(v url.Values, name string) (bool, error) {
+	switch s := v.Get(name); s {
+	case "1", "true":
+		return true, nil
+	case "", "0", "false":
+		return false, nil
+	default:
+		return false, protocol.BadRequest.Errorf("%s=%s: must be 1 or 0", name, clip(s))
+	}
+}
 
 // open subscribes. live readers get events that are never stored, too.
 func (s *Server) open(q *query, unset protocol.StartKind, live bool) (reader, error) {

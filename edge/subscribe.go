@@ -22,6 +22,10 @@ func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []b
 	d := c.id()
 	gone := func() bool { return l.find(d) == nil || c.phase >= phaseClosing }
 	l.open(q, protocol.StartLatest, true, pullEvents, func(o opened, err error) {
+		if err == nil && c.streams() && len(o.first.Items) == 0 && o.reader.Done() {
+			o.reader.Close()
+			err = errOver // nobody is present there
+		}
 		if err != nil {
 			if !gone() {
 				done(nil, err)
@@ -29,9 +33,6 @@ func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []b
 			return
 		}
 		l.attend(f, q, true, func(err error) {
-			if err == nil && c.streams() && len(o.first.Items) == 0 && o.reader.Done() {
-				err = errOver
-			}
 			switch {
 			case err == nil && !gone():
 				l.begun(f, q, o, done)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 
 	"github.com/pushd/pushd/cluster"
 	"github.com/pushd/pushd/edge"
@@ -26,15 +27,21 @@ func (n *Node) startPresence(running context.Context) {
 	n.wg.Go(n.recorder.run)
 }
 
-func (p presence) Join(ctx context.Context, topic, id string, info []byte, tell func(*protocol.PresenceChange)) (edge.Attendance, protocol.PresenceList, error) {
-	if err := p.allowed(topic); err != nil {
-		return nil, protocol.PresenceList{}, err
+func (p presence) Join(ctx context.Context, topics []string, id string, info []byte, tell func(*protocol.PresenceChange)) ([]edge.Attendance, []protocol.PresenceList, error) {
+	for _, topic := range topics {
+		if err := p.allowed(topic); err != nil {
+			return nil, nil, err
+		}
 	}
-	a, list := p.n.presence.Join(ctx, topic, id, info, tell)
-	if p.n.records(topic) {
+	joined, lists := p.n.presence.Join(ctx, topics, id, info, tell)
+	out := make([]edge.Attendance, len(joined))
+	for i, a := range joined {
+		out[i] = a
+	}
+	if slices.ContainsFunc(topics, p.n.records) {
 		p.n.recorder.notice()
 	}
-	return a, list, nil
+	return out, lists, nil
 }
 
 func (p presence) List(ctx context.Context, topic, after string, limit int) (protocol.PresenceList, error) {

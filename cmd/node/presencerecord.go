@@ -71,7 +71,7 @@ func (r *record) run(ctx context.Context) {
 		switch {
 		case err != nil:
 			r.pause(ctx, retryPause, nil)
-		case !r.n.presence.Settled():
+		case !r.n.presence.Knows(r.topic):
 			r.pause(ctx, recordPeriod, r.moved)
 		default:
 			r.pause(ctx, recordCheck, r.moved)
@@ -106,11 +106,11 @@ func (r *record) step(ctx context.Context, loaded *bool) error {
 		}
 		*loaded = true
 	}
-	settled := r.n.presence.Settled()
+	known := r.n.presence.Knows(r.topic)
 	there := r.n.presence.List(ctx, r.topic, "", math.MaxInt32)
 	r.recall(there.Members)
 	for {
-		batch := r.lacking(there.Members, settled)
+		batch := r.lacking(there.Members, known)
 		if len(batch) == 0 {
 			return nil
 		}
