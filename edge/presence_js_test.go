@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"github.com/pushd/pushd/protocol"
 )
 
 // TestTheJavaScriptClientIsPresentAndIsTold runs pushd.js against a real server.
@@ -15,8 +17,11 @@ func TestTheJavaScriptClientIsPresentAndIsTold(t *testing.T) {
 		for {
 			select {
 			case line := <-h.log:
-				if strings.HasPrefix(line, "join room") {
+				switch {
+				case strings.HasPrefix(line, "join room"):
 					h.tell(joined("bob"))
+				case strings.HasPrefix(line, "update room"):
+					h.tell(&protocol.PresenceChange{Topic: "room", Count: 2, Updated: []protocol.Member{{ID: "ann", Info: []byte(`"away"`)}}})
 				}
 			case <-ctx.Done():
 				return
@@ -27,7 +32,7 @@ func TestTheJavaScriptClientIsPresentAndIsTold(t *testing.T) {
 }
 
 const jsPresencePlay = `
-import { Client } from "./pushd.mjs";
+import { Client, Members } from "./pushd.mjs";
 const client = new Client({ url: process.argv[2] });
 const stop = (text) => { console.log(text); process.exit(1); };
 for (const via of ["sse"].concat(globalThis.WebSocket ? ["ws"] : [])) {
@@ -42,6 +47,21 @@ for (const via of ["sse"].concat(globalThis.WebSocket ? ["ws"] : [])) {
   const [list, change] = told;
   if (!list.members.some((m) => m.id === "ann" && m.info.via === via)) stop(via + " began with " + JSON.stringify(list));
   if (change.count !== 2 || change.joined[0].id !== "bob") stop(via + " was told " + JSON.stringify(change));
+}
+if (globalThis.WebSocket) {
+  const room = new Members();
+  await new Promise((resolve) => {
+    const sub = client.subscribe("room", {
+      presence: { member: "ann" },
+      onPresence: (p) => {
+        room.take(p);
+        if (p.joined) sub.setInfo("away");
+        if (room.get("ann")?.info === "away") { sub.close(); resolve(); }
+      },
+      onError: (err) => stop("setInfo: " + err.message),
+    });
+  });
+  if (room.count !== 2 || !room.has("bob")) stop("the members are " + JSON.stringify([...room]));
 }
 const list = await client.presence("room");
 if (list.topic !== "room" || list.members[0].id !== "ann") stop("listed " + JSON.stringify(list));

@@ -6,6 +6,15 @@
 //   const sub = client.subscribe(["chat.**"], { via: "ws", onEvent: (e) => console.log(e.topic, e.data) });
 //   sub.close();
 //
+// Who else is there (Members keeps the list):
+//
+//   const room = new Members();
+//   const sub = client.subscribe("chat.lobby", {
+//     presence: { member: "ann", info: { name: "Ann" } },
+//     onPresence: (change) => { room.take(change); console.log(room.count, [...room.keys()]); },
+//   });
+//   sub.setInfo({ name: "Ann", away: true });
+//
 // A subscription has one cursor on every transport ("ws", "sse", "longpoll",
 // "poll"): it moves past an event after onEvent has returned for it, and every
 // reconnect goes on right behind it. What is gone for good reaches onGap.
@@ -29,6 +38,7 @@ export class PushdError extends Error {
 const SUBPROTOCOL = "pushd.v1.json";
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 15000;
+const INFO_ID = 1; // of setInfo's commands; the URL's subscribe is 0
 const STALE_MS = 40000; // silence on a stream that means it is dead: heartbeats come every 15 s
 
 export class Client {
@@ -123,6 +133,16 @@ export class Subscription {
     this.done = this.run();
   }
 
+  /**
+   * Replaces what the member says of itself (JSON, 1 KiB at most): at once over WebSocket, by a new connection over SSE,
+   * and with the next poll. What the server refuses reaches onError.
+   */
+  setInfo(info = null) {
+    if (!this.options.presence) throw new TypeError("setInfo: subscribe with presence first");
+    this.options.presence = { ...this.options.presence, info };
+    this.renew?.();
+  }
+
   /** Ends the subscription; cursor stays where it was. */
   close() { this.aborter.abort(); }
   get closed() { return this.aborter.signal.aborted; }
@@ -203,6 +223,8 @@ export class Subscription {
     this.aborter.signal.addEventListener("abort", stop);
     let timer;
     const alive = () => { clearTimeout(timer); timer = setTimeout(stop, STALE_MS); };
+    let renewed = false;
+    this.renew = () => { renewed = true; stop(); };
     try {
       alive();
       const r = await this.client.request(this.path({ envelope: "1" }), { signal: stream.signal, headers: { Accept: "text/event-stream" } });
@@ -213,9 +235,11 @@ export class Subscription {
         await this.block(block);
       }
     } catch (err) {
+      if (renewed && !this.closed) return void (this.pauseMs = 1);
       if (stream.signal.aborted && !this.closed) throw new PushdError("unreachable", "the stream fell silent");
       throw err instanceof PushdError || this.closed ? err : new PushdError("unreachable", "the stream broke: " + err.message);
     } finally {
+      this.renew = undefined;
       clearTimeout(timer);
       this.aborter.signal.removeEventListener("abort", stop);
     }
@@ -236,17 +260,26 @@ export class Subscription {
 
   follow_ws() {
     return new Promise((resolve, reject) => {
+      const said = this.options.presence?.info;
       const ws = new this.client.WebSocket(this.client.base.replace(/^http/, "ws") + this.path(), SUBPROTOCOL);
       const stop = () => ws.close(1000);
       let work = Promise.resolve(); // messages are handled one at a time, in order
       let failure;
       this.aborter.signal.addEventListener("abort", stop);
-      ws.onopen = () => { if (this.closed) stop(); };
+      ws.onopen = () => {
+        if (this.closed) return stop();
+        this.renew = () => {
+          const { info } = this.options.presence;
+          for (const topic of this.topics) ws.send(JSON.stringify({ id: INFO_ID, presence: { topic, info, limit: 1 } }));
+        };
+        if (said !== this.options.presence?.info) this.renew();
+      };
       ws.onmessage = (m) => {
         work = work.then(async () => { if (!failure && !this.closed) await this.push(JSON.parse(m.data)); })
           .catch((err) => { failure ??= err; ws.close(); });
       };
       ws.onclose = (c) => work.then(() => {
+        this.renew = undefined;
         this.aborter.signal.removeEventListener("abort", stop);
         if (failure) return reject(failure);
         if (this.closed || c.code === 1000 || c.code === 1012) return resolve();
@@ -257,7 +290,9 @@ export class Subscription {
   }
 
   async push(p) {
-    if (p.subscribed) {
+    if (p.id === INFO_ID) { // the answer to setInfo
+      if (p.error) this.options.onError?.(new PushdError(p.error.code, p.error.message, 400));
+    } else if (p.subscribed) {
       this.opened();
       this.cursor = p.subscribed.cursor;
       for (const list of p.subscribed.presence ?? []) this.options.onPresence?.(list);
@@ -273,6 +308,18 @@ export class Subscription {
     } else if (p.error) {
       throw new PushdError(p.error.code, p.error.message, p.error.retry_after_ms ? 503 : 400, p.error.retry_after_ms);
     }
+  }
+}
+
+/** The members of one topic by id, kept by what onPresence gets: the first 100 that were there, and all changes since. */
+export class Members extends Map {
+  count = 0; // all, those that are not in the map, too
+
+  take({ count, members, joined = [], updated = [], left = [] }) {
+    this.count = count;
+    if (members) this.clear();
+    for (const m of [...(members ?? []), ...joined, ...updated]) this.set(m.id, m);
+    for (const m of left) this.delete(m.id);
   }
 }
 
