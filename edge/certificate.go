@@ -39,10 +39,10 @@ func LoadCertificate(certFile, keyFile string, log *slog.Logger) (*Certificate, 
 }
 
 // TLS is a configuration that serves the certificate, over TLS 1.2 and 1.3, for
-// HTTP/2 and HTTP/1.1.
+// HTTP/2 and HTTP/1.1. What is ready at once is one record, whatever its size.
 func (c *Certificate) TLS() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, DynamicRecordSizingDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c.look(time.Now())
 			return c.current.Load(), nil

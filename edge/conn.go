@@ -219,7 +219,7 @@ func (l *loop) drainBacklog(c *conn) {
 		l.close(c)
 		return
 	}
-	if n > 0 {
+	if n > 0 || err == nil {
 		o.tick = l.tick
 	}
 	o.bytes -= n

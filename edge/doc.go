@@ -19,6 +19,7 @@
 //	read accept                   what a reader asks for, however it asks
 //	door proxy certificate        what clients pass before HTTP: PROXY headers and TLS
 //	netpoll loop conn             sockets without goroutines; netpoll_conn: with
+//	sealed resume                 TLS without goroutines
 //	head handoff                  requests on a loop, and on their way to net/http
 //	feed follow subscribe         what a connection reads
 //	ws session commands outbox    WebSockets

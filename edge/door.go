@@ -28,6 +28,8 @@ const (
 type Door struct {
 	TLS           *tls.Config // nil: no TLS
 	ProxyProtocol bool        // a proxy says who the client is, by a PROXY header of version 1 or 2, before anything else
+
+	resumes bool // loops can have TLS
 }
 
 // ServeDoor is [Server.Serve] for a listener with a door.
@@ -40,6 +42,11 @@ func (s *Server) ServeDoor(l net.Listener, d Door) error {
 	}
 	if !s.listens(l) {
 		return nil
+	}
+	if d.TLS != nil {
+		if d.resumes = !s.options.NoEpoll && resumes(d.TLS); !d.resumes && !s.options.NoEpoll {
+			s.log.Warn("crypto/tls does not go on with half a record any more; TLS is served by goroutines, which takes more memory")
+		}
 	}
 	slots := make(chan struct{}, maxArriving)
 	var arriving sync.WaitGroup
@@ -102,6 +109,9 @@ func open(ctx context.Context, c net.Conn, d Door) (net.Conn, error) {
 	}
 	if d.TLS == nil {
 		return c, nil
+	}
+	if d.resumes {
+		c = sealable(c)
 	}
 	t := tls.Server(c, d.TLS)
 	if err := t.HandshakeContext(ctx); err != nil {

@@ -36,6 +36,8 @@ const (
 	readBuffer = 64 << 10  // a loop reads at most this from a socket at once
 	pipeBuffer = 16 << 10  // the same for a connection that is no plain socket
 	pipeIdle   = 512       // and while little comes: this is held by each of them
+	sealBytes  = 64 << 10  // of TLS, in one write
+	sealLeast  = 1 << 10   // the same, where a loop's sockets have taken too little of it
 	notSent    = 128 << 10 // bytes that the kernel queues for a socket, beside what is on its way
 
 	encodedRoom   = 320  // bytes of an encoded event beside its payload

@@ -74,7 +74,8 @@ func (s *Server) loopFor(in incoming) (*loop, error) {
 	return s.pick(in.conn == nil || isSocket(in.conn) && !s.options.NoEpoll)
 }
 
-// isSocket says whether a connection's bytes are those of its socket.
+// isSocket says whether epoll can have a connection: a plain socket, or TLS over
+// one that is made for it.
 func isSocket(c net.Conn) bool {
 	switch c := c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -82,7 +83,7 @@ func isSocket(c net.Conn) bool {
 	case *proxied:
 		return isSocket(c.Conn)
 	}
-	return false
+	return canSeal(c)
 }
 
 // pick takes the loops in turn; the first time it makes them.

@@ -23,7 +23,9 @@ type poller interface {
 	want(fd int32, key uint64, read, write bool) error
 	// read gives 0 and nil at the stream's end.
 	read(fd int32, b []byte) (int, error)
-	// write gives how much was taken, and errAgain if that is not all.
+	// write gives how much was taken, and errAgain if that is not all. Without an
+	// error it may be less, too: the socket goes on with what it was given before.
+	// What is not taken has to come first the next time, unless that is the last.
 	write(fd int32, bufs [][]byte) (int, error)
 	// finish sends the stream's end behind what is written.
 	finish(fd int32)

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -29,6 +30,13 @@ type epoll struct {
 	eventFD int
 	ready   [256]unix.EpollEvent
 	until   time.Time // the deadline that file has
+
+	seals  []*sealed // by descriptor: its TLS, nil if it has none
+	unread []*sealed // may have something that no event tells of
+	sealed []byte    // what TLS is about to send; between two calls it is empty
+	plain  []byte    // small pieces on their way to one record
+	vector [1][]byte // of the write under way
+	unsent int       // bytes that are sealed, and that sockets have not taken
 }
 
 func newEpoll() (poller, error) {
@@ -66,7 +74,7 @@ func (p *epoll) control(op, fd int, key uint64, events uint32) error {
 }
 
 func (p *epoll) wait(events []event, until time.Time, block bool) []event {
-	if !block {
+	if events = p.collectUnread(events); len(events) > 0 || !block {
 		return p.collect(events, p.ask())
 	}
 	if !until.Equal(p.until) {
@@ -118,17 +126,25 @@ func (p *epoll) wake() {
 
 func (p *epoll) add(in incoming, key uint64) (int32, error) {
 	fd := in.fd
+	if s := sealedUnder(in.conn); s != nil {
+		return p.addSealed(s, in.conn.(*tls.Conn), key)
+	}
 	if in.conn != nil {
 		var err error
 		if fd, err = takeDescriptor(in.conn); err != nil {
 			return 0, err
 		}
 	}
-	if err := p.control(unix.EPOLL_CTL_ADD, int(fd), key, unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
+	return fd, p.watch(fd, key)
+}
+
+// watch begins to tell of a socket; if that can't be, it is closed.
+func (p *epoll) watch(fd int32, key uint64) error {
+	err := p.control(unix.EPOLL_CTL_ADD, int(fd), key, unix.EPOLLIN|unix.EPOLLRDHUP)
+	if err != nil {
 		_ = unix.Close(int(fd))
-		return 0, err
 	}
-	return fd, nil
+	return err
 }
 
 // takeDescriptor takes a connection out of Go's poller, which would otherwise
@@ -144,6 +160,10 @@ func takeDescriptor(c net.Conn) (int32, error) {
 }
 
 func (p *epoll) want(fd int32, key uint64, read, write bool) error {
+	if s := p.seal(fd); s != nil {
+		s.reading = read
+		p.unreadIn(s)
+	}
 	var events uint32
 	if read {
 		events |= unix.EPOLLIN | unix.EPOLLRDHUP
@@ -155,21 +175,16 @@ func (p *epoll) want(fd int32, key uint64, read, write bool) error {
 }
 
 func (p *epoll) read(fd int32, b []byte) (int, error) {
-	for {
-		n, err := unix.Read(int(fd), b)
-		switch err {
-		case nil:
-			return n, nil
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return 0, errAgain
-		default:
-			return 0, err
-		}
+	if s := p.seal(fd); s != nil {
+		return p.readSealed(s, b)
 	}
+	return readSocket(fd, b)
 }
 
 func (p *epoll) write(fd int32, bufs [][]byte) (total int, err error) {
+	if s := p.seal(fd); s != nil {
+		return p.writeSealed(s, bufs)
+	}
 	for len(bufs) > 0 {
 		batch := bufs[:min(len(bufs), maxVectors)]
 		n, err := writeOnce(int(fd), batch)
@@ -206,13 +221,24 @@ func writeOnce(fd int, bufs [][]byte) (n int, err error) {
 	}
 }
 
-func (p *epoll) finish(fd int32) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }
+func (p *epoll) finish(fd int32) {
+	if s := p.seal(fd); s != nil {
+		p.bid(s)
+	}
+	_ = unix.Shutdown(int(fd), unix.SHUT_WR)
+}
 
-func (p *epoll) close(fd int32) { _ = unix.Close(int(fd)) }
+func (p *epoll) close(fd int32) {
+	if s := p.seal(fd); s != nil {
+		p.bid(s)
+		p.unseal(s)
+	}
+	_ = unix.Close(int(fd))
+}
 
 func (p *epoll) release(fd int32) (net.Conn, error) {
 	if err := p.control(unix.EPOLL_CTL_DEL, int(fd), 0, 0); err != nil {
-		_ = unix.Close(int(fd))
+		p.close(fd)
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "client")
@@ -220,6 +246,9 @@ func (p *epoll) release(fd int32) (net.Conn, error) {
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("give a socket away: %w", err)
+	}
+	if s := p.seal(fd); s != nil {
+		return p.releaseSealed(s, c), nil
 	}
 	return c, nil
 }

@@ -20,6 +20,10 @@ func (*acceptor) accept() (incoming, error) { return incoming{}, net.ErrClosed }
 
 func (*acceptor) Close() error { return nil }
 
+func sealable(c net.Conn) net.Conn { return c }
+
+func canSeal(net.Conn) bool { return false }
+
 func tune(net.Listener) error { return nil }
 
 func outOfDescriptors(error) bool { return false }

@@ -63,7 +63,7 @@ func gatherBy(b *testing.B, node *process, kind string, n int, query func(i int)
 	c := &crowd{b: b, node: node, complete: make(chan struct{}, 1)}
 	b.Cleanup(c.leave)
 	for i := range n {
-		conn, err := net.Dial("tcp", node.client)
+		conn, err := node.dial()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -130,17 +130,17 @@ func BenchmarkFanOut(b *testing.B) {
 	for _, readers := range []int{1000, manyClients} {
 		for _, burst := range []int{1, 10} {
 			b.Run(fmt.Sprintf("1x%d/bursts-of-%d", readers, burst), func(b *testing.B) {
-				benchFanOut(b, readers, burst, func(int) string { return "bench" })
+				benchFanOut(b, plainNode, readers, burst, func(int) string { return "bench" })
 			})
 		}
 	}
 	b.Run(fmt.Sprintf("%dx1", manyClients), func(b *testing.B) {
-		benchFanOut(b, manyClients, manyClients, func(i int) string { return fmt.Sprint("bench.", i) })
+		benchFanOut(b, plainNode, manyClients, manyClients, func(i int) string { return fmt.Sprint("bench.", i) })
 	})
 }
 
 // benchFanOut publishes bursts, each time when the last one has reached everybody.
-func benchFanOut(b *testing.B, readers, burst int, topicOf func(int) string) {
+func benchFanOut(b *testing.B, start func(*testing.B) *process, readers, burst int, topicOf func(int) string) {
 	own := topicOf(0) != topicOf(1)
 	perBurst := readers * burst
 	floorBurst := min(burst, 10)
@@ -149,7 +149,7 @@ func benchFanOut(b *testing.B, readers, burst int, topicOf func(int) string) {
 	}
 	most := max(b.N, 3*perBurst)
 	floor := sendFloor(b, readers, floorBurst, most)
-	node := startNode(b, "n1")
+	node := start(b)
 	c := gather(b, node, readers, topicOf)
 	c.listen()
 	publish := publisher(b, node, topicOf)
@@ -177,7 +177,7 @@ func benchFanOut(b *testing.B, readers, burst int, topicOf func(int) string) {
 
 // publisher publishes n events at once, each to the next topic.
 func publisher(b *testing.B, node *process, topicOf func(int) string) func(n int) {
-	c, err := client.New(client.Options{Servers: []string{node.url("")}})
+	c, err := client.New(client.Options{Servers: []string{node.url("")}, TLS: node.trust})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -252,14 +252,14 @@ func cpuOfThread(b *testing.B) time.Duration {
 // and the CPU of connecting.
 func BenchmarkIdle(b *testing.B) {
 	for _, kind := range []string{"websocket", "sse", "long-poll"} {
-		b.Run(kind+"/one-topic", func(b *testing.B) { benchIdle(b, kind, func(int) string { return "bench" }) })
-		b.Run(kind+"/topic-for-each", func(b *testing.B) { benchIdle(b, kind, func(i int) string { return fmt.Sprint("bench.", i) }) })
+		b.Run(kind+"/one-topic", func(b *testing.B) { benchIdle(b, plainNode(b), kind, 10000, func(int) string { return "bench" }) })
+		b.Run(kind+"/topic-for-each", func(b *testing.B) {
+			benchIdle(b, plainNode(b), kind, 10000, func(i int) string { return fmt.Sprint("bench.", i) })
+		})
 	}
 }
 
-func benchIdle(b *testing.B, kind string, topicOf func(int) string) {
-	const n = 10000
-	node := startNode(b, "n1")
+func benchIdle(b *testing.B, node *process, kind string, n int, topicOf func(int) string) {
 	query := func(i int) string { return "topic=" + topicOf(i) }
 	if kind == "long-poll" {
 		publisher(b, node, topicOf)(1)
@@ -271,8 +271,8 @@ func benchIdle(b *testing.B, kind string, topicOf func(int) string) {
 	node.wait("all readers", func() error { return node.checkMetric("pushd_readers", n+100) })
 	cpu = cpuOf(b, []*process{node}) - cpu
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(float64(residentBytes(b, node)-memory)/n, "bytes/conn")
-	b.ReportMetric(float64(cpu.Microseconds())/n, "cpu-us/connect")
+	b.ReportMetric(float64(residentBytes(b, node)-memory)/float64(n), "bytes/conn")
+	b.ReportMetric(float64(cpu.Microseconds())/float64(n), "cpu-us/connect")
 }
 
 // checkMetric wants a metric of the node to have a value.

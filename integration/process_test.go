@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -65,6 +66,7 @@ type process struct {
 	client, peer, gossip string // addresses
 	args                 []string
 	run                  func(*exec.Cmd) error // starts cmd; nil means cmd.Start
+	trust                *tls.Config           // of its clients; nil: it speaks no TLS
 	cmd                  *exec.Cmd
 	stderr               *tailBuffer
 	exited               chan struct{} // closed when cmd has ended
@@ -161,7 +163,12 @@ func (p *process) terminate() { p.send(syscall.SIGTERM) }
 
 func (p *process) send(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
-func (p *process) url(path string) string { return "http://" + p.client + path }
+func (p *process) url(path string) string {
+	if p.trust != nil {
+		return "https://" + p.client + path
+	}
+	return "http://" + p.client + path
+}
 
 func (p *process) waitReady() {
 	p.t.Helper()
@@ -296,7 +303,9 @@ func (p *process) page(query string) protocol.Page {
 	return page
 }
 
-var httpClient = &http.Client{Timeout: readyWithin}
+// httpClient asks nodes on this machine, whose certificates are as new as their
+// authorities.
+var httpClient = &http.Client{Timeout: readyWithin, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
 // pushd runs a client command to its end.
 func pushd(t testing.TB, stdin io.Reader, args ...string) (stdout, stderr string, code int) {
