@@ -87,7 +87,7 @@ type Broker struct {
 	fatal     func(error)
 
 	catalog atomic.Pointer[Catalog]
-	live    liveReaders
+	readers *readers
 	floors  floors
 	leaders leaders
 
@@ -109,7 +109,7 @@ func New(o Options) (*Broker, error) {
 		self: o.Self, dir: o.Dir, peers: o.Peers, log: o.Log, tail: o.TailBytes, now: o.Now,
 		scrubRate: o.ScrubRate, onDamage: o.Damaged, fatal: o.Fatal,
 		partitions: map[uint16]*Partition{}, logs: map[uint16]Log{}, queues: map[uint16]*queue{},
-		batchers: map[uint16]*batcher{},
+		batchers: map[uint16]*batcher{}, readers: newReaders(),
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -170,7 +170,7 @@ func (b *Broker) Partition(id uint16) *Partition {
 	p := b.partitions[id]
 	if p == nil {
 		p = newPartition(id, filepath.Join(b.dir, fmt.Sprintf("p%04d", id)), b.tail, b.catalog.Load)
-		p.fatal = b.fatal
+		p.fatal, p.readers = b.fatal, b.readers
 		b.partitions[id] = p
 	}
 	return p
@@ -195,11 +195,7 @@ func (b *Broker) ClosePartition(id uint16) {
 	if p == nil {
 		return
 	}
-	var wake wakeList
-	p.mu.Lock()
-	p.wakeEverybody(&wake)
-	p.mu.Unlock()
-	wake.run()
+	p.wakeEverybody()
 	p.close()
 	if err := os.RemoveAll(p.dir); err != nil {
 		b.log.Error("files of a removed replica stay behind", "partition", id, "err", err)

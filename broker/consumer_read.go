@@ -140,7 +140,6 @@ func (b *Broker) beginAt(p *Partition, selectors []protocol.Selector, start prot
 	}
 	catalog := b.catalog.Load()
 	s := newReader(b, selectors)
-	s.salt = catalog.Salt()
 	if err := s.begin(catalog, start); err != nil {
 		return ConsumerState{}, err
 	}

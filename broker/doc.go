@@ -19,7 +19,8 @@
 //	publish    queue    what comes in: batches, one under way per partition
 //	partition  command  the state machine of one replica; topic, dedupe, retention
 //	segment    tail     its events on file and in memory; read finds them
-//	subscription lane   readers; start and cursor; wake; remote and leaders for partitions held elsewhere
+//	subscription        a reader; reading and lane while it reads; start and cursor
+//	readers  wake live  who follows what, and how they hear of it; remote and leaders for partitions held elsewhere
 //	consumer            named readers whose progress is replicated; package webhook moves them
 //	meta       catalog  which nodes hold what, and the policies
 //

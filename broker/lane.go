@@ -27,7 +27,7 @@ type lane struct {
 }
 
 // want is what the lane asks of its partition.
-func (s *Subscription) want(l *lane, limit int, upTo uint64) want {
+func (s *reading) want(l *lane, limit int, upTo uint64) want {
 	w := want{after: l.position, upTo: upTo, limit: limit}
 	if len(l.members) == 1 && !s.selectors[l.members[0]].Pattern() {
 		w.single = s.selectors[l.members[0]].String()
@@ -39,7 +39,7 @@ func (s *Subscription) want(l *lane, limit int, upTo uint64) want {
 	}
 	w.matches = func(t *topic) bool { return s.laneMatches(l, t.name) }
 	w.previous = func(t *topic) uint64 {
-		if i, ok := s.exact[t.name]; ok {
+		if i, ok := s.index(t.name); ok {
 			return s.seen[i]
 		}
 		return 0
@@ -47,8 +47,8 @@ func (s *Subscription) want(l *lane, limit int, upTo uint64) want {
 	return w
 }
 
-func (s *Subscription) laneMatches(l *lane, topic string) bool {
-	if i, ok := s.exact[topic]; ok && slices.Contains(l.members, i) {
+func (s *reading) laneMatches(l *lane, topic string) bool {
+	if i, ok := s.index(topic); ok && slices.Contains(l.members, i) {
 		return true
 	}
 	for _, i := range s.patterns {
@@ -59,37 +59,9 @@ func (s *Subscription) laneMatches(l *lane, topic string) bool {
 	return false
 }
 
-// follows says whether any selector covers the topic.
-func (s *Subscription) follows(topic string) bool {
-	if _, ok := s.exact[topic]; ok {
-		return true
-	}
-	for _, i := range s.patterns {
-		if s.selectors[i].Match(topic) {
-			return true
-		}
-	}
-	return false
-}
-
-// selectorsAt lists the selectors that the reader's lanes of a partition have.
-func (s *Subscription) selectorsAt(partition uint16) (list []string) {
-	for _, l := range s.lanes {
-		if l.partition != partition {
-			continue
-		}
-		for _, i := range l.members {
-			if text := s.selectors[i].String(); !slices.Contains(list, text) {
-				list = append(list, text)
-			}
-		}
-	}
-	return list
-}
-
 // mergeLanes joins lanes of one partition that have met, and leaves the lanes in
 // order of partition and position.
-func (s *Subscription) mergeLanes() {
+func (s *reading) mergeLanes() {
 	if len(s.lanes) == 1 {
 		return
 	}
@@ -110,7 +82,7 @@ func mergeable(l *lane) bool { return l.start == nil }
 
 // join gives b's selectors to a, which stands at the same place. What was asked
 // for one of them alone is asked anew for both.
-func (s *Subscription) join(a, b *lane) {
+func (s *reading) join(a, b *lane) {
 	s.dropFetch(a)
 	s.dropFetch(b)
 	a.skip, a.ended = s.keptByBoth(a, b, a.skip, b.skip), false
@@ -123,7 +95,7 @@ func (s *Subscription) join(a, b *lane) {
 
 // keptByBoth is what two lanes together keep from the reader: of a topic that
 // both cover, only what each of them does.
-func (s *Subscription) keptByBoth(a, b *lane, ofA, ofB map[string]uint64) (out map[string]uint64) {
+func (s *reading) keptByBoth(a, b *lane, ofA, ofB map[string]uint64) (out map[string]uint64) {
 	keep := func(mine, others map[string]uint64, other *lane) {
 		for name, upTo := range mine {
 			if s.laneMatches(other, name) {
@@ -145,7 +117,7 @@ func (s *Subscription) keptByBoth(a, b *lane, ofA, ofB map[string]uint64) (out m
 
 // passed says whether another lane that covers the topic is beyond a position:
 // what is there is given by that one alone, or was before.
-func (s *Subscription) passed(l *lane, topic string, position uint64) bool {
+func (s *reading) passed(l *lane, topic string, position uint64) bool {
 	for _, other := range s.lanes {
 		if other != l && other.partition == l.partition && other.start == nil && other.position >= position && s.laneMatches(other, topic) {
 			return true

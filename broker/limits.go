@@ -28,6 +28,8 @@ const (
 	maxTombstones    = 10_000 // deleted topics remembered per partition
 	maxOldEpochs     = 64     // deleted epochs remembered per topic
 	ephemeralQueue   = 64     // unstored events waiting for one reader
+	readerShards     = 256    // of the registry of readers
+	fewSelectors     = 8      // of one reader, that are looked through one by one
 	settleTimeout    = time.Second
 	trimPeriod       = 500 * time.Millisecond
 	trimChunk        = 4096             // topics or records that retention looks at under one lock

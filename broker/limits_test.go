@@ -41,7 +41,7 @@ func (f *fixture) await(s *Subscription, pull func() error) {
 			f.t.Fatal(err)
 		}
 		ready := make(chan struct{}, 1)
-		if s.begun && s.lanes[0].remote == nil || !s.Arm(func() { ready <- struct{}{} }) {
+		if r := s.reading; r == nil || r.begun && r.lanes[0].remote == nil || !s.Arm(func() { ready <- struct{}{} }) {
 			return
 		}
 		select {

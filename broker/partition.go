@@ -20,6 +20,7 @@ type Partition struct {
 	policies func() *Catalog
 	tailMax  int
 	fatal    func(error) // nil panics
+	readers  *readers    // of the node
 
 	// files is held by who removes, writes or moves files by name, so that housekeeping does not touch what a
 	// snapshot brings. It is taken before mu.
@@ -28,6 +29,7 @@ type Partition struct {
 	// The apply goroutine's own, so that an entry costs allocations and not its events.
 	room  []proposal // for the next entry's
 	fresh []Record   // for this entry's events
+	wakes wakes
 
 	mu        sync.RWMutex // guards what follows, but for the segments' unwritten bytes
 	topics    *topicTable
@@ -39,7 +41,6 @@ type Partition struct {
 	time      int64  // of the last event
 	tail      tail
 	buried    []string // deleted topics, oldest first
-	waiting   waiting
 	awaited   []awaited
 	closed    bool
 	recent    recentlyLost
@@ -64,6 +65,7 @@ func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *
 	return &Partition{
 		id: id, dir: dir, tailMax: tailMax, policies: catalog,
 		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(), producers: newProducers(),
+		readers: newReaders(),
 	}
 }
 
@@ -97,34 +99,33 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 	if c.kind != commandRestore {
 		p.time = max(p.time, c.time)
 	}
-	var wake wakeList
 	var result any
 	switch c.kind {
 	case commandPublish:
 		results := make([]stored, len(c.proposals))
 		p.fresh = make([]Record, len(c.proposals))
 		for i := range c.proposals {
-			results[i] = p.publish(&c.proposals[i], &wake)
+			results[i] = p.publish(&c.proposals[i])
 		}
 		clear(c.proposals) // they would keep the entry
 		p.room, result = c.proposals, results
 	case commandDelete:
-		result = p.delete(c.topic, &wake)
+		result = p.delete(c.topic)
 	case commandConsumers:
 		result = p.applyConsumers(c.consumers)
 	case commandForget:
 		p.forget(c.useless)
 	case commandRestore:
-		result = p.restored(c.restored, c.time, &wake)
+		result = p.restored(c.restored, c.time)
 	case commandSum:
 		p.agree(c.sum)
 	}
-	p.wakeWaiting(&wake)
+	p.noteReached()
 	p.mu.Unlock()
 	if err := p.flush(); err != nil {
 		p.fail(err)
 	}
-	wake.run()
+	p.wake()
 	return result
 }
 
@@ -139,7 +140,7 @@ func (p *Partition) fail(err error) {
 }
 
 // publish decides on one proposal. p.mu is held.
-func (p *Partition) publish(q *proposal, wake *wakeList) stored {
+func (p *Partition) publish(q *proposal) stored {
 	t := p.topics.find(q.event.Topic)
 	var numbered idKey
 	if q.producer != nil {
@@ -181,7 +182,7 @@ func (p *Partition) publish(q *proposal, wake *wakeList) stored {
 	if q.named {
 		p.dedupe.add(seenID{key, e.Offset, e.Epoch, p.position, e.Time})
 	}
-	p.wakeTopic(wake, t)
+	p.wakeTopic(t)
 	answer := stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
 	if q.producer != nil {
 		p.producers.record(numbered, q.producer, answer)
@@ -227,7 +228,7 @@ func (p *Partition) store(t *topic, e *protocol.Event) {
 
 // delete ends a topic. Its mark takes a position, so that every reader passes
 // the deletion at the same place.
-func (p *Partition) delete(name string, wake *wakeList) error {
+func (p *Partition) delete(name string) error {
 	t := p.topics.find(name)
 	if t == nil || !t.exists() {
 		return protocol.NoSuchTopic.Errorf("there is no topic %s", name)
@@ -244,7 +245,7 @@ func (p *Partition) delete(name string, wake *wakeList) error {
 		p.buried = p.buried[1:]
 	}
 	p.lose(t, p.position)
-	p.wakeTopic(wake, t)
+	p.wakeTopic(t)
 	return nil
 }
 

@@ -28,8 +28,8 @@ func TestAReaderOfAClosedReplicaLosesNothing(t *testing.T) {
 	p := f.logs[0].partition
 	p.close() // as ClosePartition does, while a Pull is under way
 	b, err := s.Pull(10)
-	if err == nil && len(b.Items) == 0 && s.lanes[0].position != 0 {
-		t.Errorf("the reader moved to %d past an event it was not given", s.lanes[0].position)
+	if err == nil && len(b.Items) == 0 && s.unpark().lanes[0].position != 0 {
+		t.Errorf("the reader moved to %d past an event it was not given", s.unpark().lanes[0].position)
 	}
 }
 
@@ -37,7 +37,7 @@ func TestALiveEventThatIsThereIsNotMissedByArm(t *testing.T) {
 	f := newFixture(t, 1)
 	s := f.subscribe("latest", "a")
 	// the event comes after Arm's first look and before it is armed
-	s.live.push(&Record{Event: protocol.Event{Topic: "a"}})
+	s.pushLive(&Record{Event: protocol.Event{Topic: "a"}})
 	if s.Arm(func() {}) {
 		t.Errorf("armed with a live event there")
 	}
@@ -63,7 +63,7 @@ func TestBigEventsAreReadInBoundedPieces(t *testing.T) {
 	}
 	p := f.logs[0].partition
 	s := f.subscribe("earliest", "a")
-	got, err := p.read(s.want(s.lanes[0], 1000, 0))
+	got, err := p.read(s.unpark().want(s.unpark().lanes[0], 1000, 0))
 	n := 0
 	for _, r := range got.records {
 		n += len(r.Data)
@@ -123,10 +123,10 @@ func TestReadersOfUnknownTopicsLeaveNothingBehind(t *testing.T) {
 		s.Arm(func() {})
 		s.Close()
 	}
-	p := f.logs[0].partition
-	if n := p.topics.len() + len(p.waiting.single); n != 0 {
+	if n := f.logs[0].partition.topics.len(); n != 0 {
 		t.Errorf("%d topics are remembered", n)
 	}
+	f.readers.wantEmpty(t)
 }
 
 func TestACursorOfManySelectorsLosesNothingWhileTheyCatchUp(t *testing.T) {

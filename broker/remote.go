@@ -35,7 +35,7 @@ type remoteFound struct {
 
 // readLane gives what the lane's partition has: at once from the local replica,
 // or what another node has answered. ok is false while there is no answer.
-func (s *Subscription) readLane(l *lane, limit int, upTo uint64) (f found, ok bool, err error) {
+func (s *reading) readLane(l *lane, limit int, upTo uint64) (f found, ok bool, err error) {
 	if p := s.broker.local(l.partition); p != nil {
 		s.dropFetch(l)
 		p.limit(s, l)
@@ -75,7 +75,7 @@ func (b *Broker) unreadable(partition uint16, err error) error {
 
 // answer takes another node's answer off the lane, nil if there is none yet.
 // Then it has been asked for.
-func (s *Subscription) answer(l *lane) *fetch {
+func (s *reading) answer(l *lane) *fetch {
 	if l.remote == nil {
 		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), 0)
 		return nil
@@ -96,24 +96,25 @@ func (s *Subscription) answer(l *lane) *fetch {
 
 // ask sends the question, to be answered at once, or within a wait when there
 // is something. The answer calls fire.
-func (s *Subscription) ask(l *lane, limit int, upTo uint64, wait time.Duration) {
+func (s *reading) ask(l *lane, limit int, upTo uint64, wait time.Duration) {
 	ctx, cancel := context.WithCancel(s.broker.running)
 	f := &fetch{done: make(chan struct{}), cancel: cancel}
 	l.remote = f
 	q := s.question(l, limit, upTo)
 	q.wait = wait
-	s.broker.spawn(func() {
+	reader := s.Subscription // which may have another reading by then
+	reader.broker.spawn(func() {
 		defer cancel()
-		f.answer, f.err = s.broker.askReplica(ctx, l.partition, q)
+		f.answer, f.err = reader.broker.askReplica(ctx, q.partition, q)
 		if f.err != nil {
 			Pause(ctx, feedRetry)
 		}
 		close(f.done)
-		s.fire()
+		reader.fire()
 	})
 }
 
-func (s *Subscription) dropFetch(l *lane) {
+func (s *reading) dropFetch(l *lane) {
 	if l.remote != nil {
 		l.remote.cancel()
 		l.remote = nil
@@ -136,7 +137,7 @@ type question struct {
 	began, since, last uint64 // limits of a start that is behind, as in protocol.Lane
 }
 
-func (s *Subscription) question(l *lane, limit int, upTo uint64) question {
+func (s *reading) question(l *lane, limit int, upTo uint64) question {
 	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: uint64(min(limit, maxReadEvents))}
 	for _, i := range l.members {
 		q.selectors = append(q.selectors, s.selectors[i].String())
@@ -197,7 +198,8 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 		p.resolve(s, l)
 	}
 	p.limit(s, l)
-	defer p.disarm(s, q.selectors)
+	b.readers.add(s.Subscription)
+	defer b.readers.remove(s.Subscription)
 	answer := remoteFound{position: l.position, seen: s.seen, skip: l.skip, began: l.began, since: l.since}
 	deadline, cancel := context.WithTimeout(ctx, q.wait)
 	defer cancel()
@@ -218,7 +220,7 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 			answer.ended = s.ended(l, p)
 			return appendRemoteFound(nil, answer), nil
 		}
-		if !p.arm(s, s.want(l, 1, 0)) {
+		if !p.nothingFor(s.want(l, 1, 0)) {
 			continue
 		}
 		select {
@@ -229,7 +231,7 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 }
 
 // proxy is a reader here for one elsewhere, with its lane.
-func (b *Broker) proxy(q question) (*Subscription, *lane, error) {
+func (b *Broker) proxy(q question) (*reading, *lane, error) {
 	selectors, err := protocol.ParseSelectors(q.selectors)
 	if err == nil && (len(selectors) != len(q.selectors) || len(q.seen) != len(selectors)) {
 		err = protocol.BadRequest.Errorf("read: %d selectors, %d of them different, with %d offsets", len(q.selectors), len(selectors), len(q.seen))
@@ -238,7 +240,7 @@ func (b *Broker) proxy(q question) (*Subscription, *lane, error) {
 		return nil, nil, err
 	}
 	s := newReader(b, selectors)
-	s.seen = q.seen
+	s.elsewhere, s.seen = true, q.seen
 	l := &lane{partition: q.partition, position: q.position, began: q.began, since: q.since, last: uint32(q.last)}
 	s.lanes = []*lane{l}
 	for i := range selectors {

@@ -52,16 +52,14 @@ func (b *Broker) startRepair(p *Partition, err error) bool {
 
 func (b *Broker) repairAndWake(p *Partition, d *damagedError) {
 	err := b.repair(p, d)
-	var wake wakeList
 	p.mu.Lock()
 	delete(p.repairs.running, d.position)
 	delete(p.repairs.failed, d.position)
 	if err != nil {
 		p.repairs.failed[d.position] = b.now()
 	}
-	p.wakeEverybody(&wake)
 	p.mu.Unlock()
-	wake.run()
+	p.wakeEverybody()
 }
 
 // repair fetches a record from another replica and writes it.

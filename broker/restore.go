@@ -54,10 +54,10 @@ func (p *Partition) replace(next *Partition) {
 	p.lostUpTo, p.holes, p.forgotten, p.forgottenAt, p.consumers = next.lostUpTo, next.holes, next.forgotten, next.forgottenAt, next.consumers
 	p.recent = recentlyLost{floor: next.lostUpTo}
 	p.aging, p.limitSets, p.retired, p.tombs, p.producers = aging{}, nil, nil, next.tombs, next.producers
-	var wake wakeList
-	p.wakeEverybody(&wake)
+	p.noteReached()
 	p.mu.Unlock()
-	wake.run()
+	p.wake()
+	p.wakeEverybody()
 }
 
 // receive moves segments that came from another replica into place, and clears

@@ -36,15 +36,15 @@ func readRestoredPart(r *protocol.BinaryReader) restoredPart {
 }
 
 // restored stores the events of a part. p.mu is held.
-func (p *Partition) restored(part restoredPart, now int64, wake *wakeList) []stored {
+func (p *Partition) restored(part restoredPart, now int64) []stored {
 	results := make([]stored, len(part.events))
 	for i := range part.events {
-		results[i] = p.restoreEvent(part.restore, now, &part.events[i], wake)
+		results[i] = p.restoreEvent(part.restore, now, &part.events[i])
 	}
 	return results
 }
 
-func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event, wake *wakeList) stored {
+func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event) stored {
 	t := p.topics.find(e.Topic)
 	if t == nil {
 		t = p.raise(e.Topic)
@@ -74,7 +74,7 @@ func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event, w
 	if e.ID != "" && now-e.Time < int64(dedupeWindow) {
 		p.dedupe.add(seenID{keyOf(t.name, e.Identity()), e.Offset, t.epoch, p.position, p.time})
 	}
-	p.wakeTopic(wake, t)
+	p.wakeTopic(t)
 	return stored{offset: e.Offset, epoch: t.epoch, position: p.position, time: p.time}
 }
 

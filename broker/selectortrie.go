@@ -50,6 +50,16 @@ func (n *selectorTrie[V]) visit(rest string, more bool, yield func(V) bool) bool
 	return true
 }
 
+// all visits everything.
+func (n *selectorTrie[V]) all(visit func(V)) {
+	for v := range n.values {
+		visit(v)
+	}
+	for _, child := range n.next {
+		child.all(visit)
+	}
+}
+
 // add puts a value under a selector.
 func (n *selectorTrie[V]) add(selector string, v V) {
 	for segment := range strings.SplitSeq(selector, ".") {

@@ -3,7 +3,6 @@ package broker
 import (
 	"cmp"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -19,8 +18,7 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 		return nil, errNotJoined()
 	}
 	s := newReader(b, selectors)
-	s.options, s.salt = o, catalog.Salt()
-	s.mark()
+	s.options = o
 	if start.Kind == protocol.StartUnset {
 		start.Kind = o.Default
 	}
@@ -30,26 +28,12 @@ func (b *Broker) Subscribe(selectors []protocol.Selector, start protocol.Start, 
 	s.original = startText(start)
 	s.mergeLanes()
 	s.beginSettled()
-	s.told = s.cursor()
-	b.remember(s)
-	return s, nil
-}
-
-// newReader is a reader of selectors, without lanes.
-func newReader(b *Broker, selectors []protocol.Selector) *Subscription {
-	s := &Subscription{broker: b, selectors: selectors, exact: map[string]int{}, seen: make([]uint64, len(selectors)), turn: rand.IntN(1 << 16)}
-	for i, sel := range selectors {
-		if sel.Pattern() {
-			s.patterns = append(s.patterns, i)
-		} else {
-			s.exact[sel.String()] = i
-		}
-	}
-	return s
+	b.readers.add(s.Subscription)
+	return s.Subscription, nil
 }
 
 // begin makes the lanes.
-func (s *Subscription) begin(catalog *Catalog, start protocol.Start) error {
+func (s *reading) begin(catalog *Catalog, start protocol.Start) error {
 	all := make([]int, len(s.selectors))
 	for i := range all {
 		all[i] = i
@@ -73,7 +57,7 @@ func (s *Subscription) begin(catalog *Catalog, start protocol.Start) error {
 
 // resume makes the lanes of the selectors that the cursor was issued for, and
 // returns the others.
-func (s *Subscription) resume(catalog *Catalog, c protocol.Cursor, all []int) (others []int) {
+func (s *reading) resume(catalog *Catalog, c protocol.Cursor, all []int) (others []int) {
 	if c.Marks == nil {
 		if c.Set != protocol.SetFingerprint(s.selectors) {
 			return all
@@ -110,7 +94,7 @@ func (s *Subscription) resume(catalog *Catalog, c protocol.Cursor, all []int) (o
 
 // covered says whether the cursor has a lane for a selector in each partition
 // that it touches.
-func (s *Subscription) covered(catalog *Catalog, c protocol.Cursor, mark, i int) bool {
+func (s *reading) covered(catalog *Catalog, c protocol.Cursor, mark, i int) bool {
 	lanes := 0
 	for _, l := range c.Lanes {
 		if (l.Marks == 0 || l.Marks&(1<<mark) != 0) && s.touches(catalog, i, l.Partition) {
@@ -123,21 +107,21 @@ func (s *Subscription) covered(catalog *Catalog, c protocol.Cursor, mark, i int)
 	return lanes > 0
 }
 
-func (s *Subscription) resumeLane(catalog *Catalog, l protocol.Lane, members []int) {
+func (s *reading) resumeLane(catalog *Catalog, l protocol.Lane, members []int) {
 	touching := slices.DeleteFunc(slices.Clone(members), func(i int) bool { return !s.touches(catalog, i, l.Partition) })
 	if len(touching) > 0 {
 		s.lanes = append(s.lanes, &lane{partition: l.Partition, position: l.Position, members: touching, began: l.Began, since: l.Since, last: l.Last})
 	}
 }
 
-func (s *Subscription) touches(catalog *Catalog, i int, partition uint16) bool {
+func (s *reading) touches(catalog *Catalog, i int, partition uint16) bool {
 	return s.selectors[i].Pattern() || catalog.partitionOf(s.selectors[i].String()) == partition
 }
 
 // addLanes makes lanes that begin at a start which is no cursor: one for each
 // exact topic, since they begin at different places and merge when they meet,
 // and one for all patterns of a partition.
-func (s *Subscription) addLanes(catalog *Catalog, members []int, start protocol.Start) {
+func (s *reading) addLanes(catalog *Catalog, members []int, start protocol.Start) {
 	var patterns []int
 	for _, i := range members {
 		if s.selectors[i].Pattern() {
@@ -154,7 +138,7 @@ func (s *Subscription) addLanes(catalog *Catalog, members []int, start protocol.
 	}
 }
 
-func (s *Subscription) addLane(l *lane) {
+func (s *reading) addLane(l *lane) {
 	s.lanes = append(s.lanes, l)
 }
 
@@ -175,7 +159,7 @@ func startText(start protocol.Start) string {
 
 // beginSettled begins at once where every partition is here and has all that
 // this node acknowledged; else Settle or the first Pull does.
-func (s *Subscription) beginSettled() {
+func (s *reading) beginSettled() {
 	for _, l := range s.lanes {
 		if p := s.broker.local(l.partition); p == nil || !p.reached(s.broker.floors.get(l.partition)) {
 			return
@@ -187,7 +171,7 @@ func (s *Subscription) beginSettled() {
 // beginLanes turns starts into positions, and says whether all lanes have one.
 // Before, nothing is given: a cursor that lacks a lane would send the reader
 // back to its start there.
-func (s *Subscription) beginLanes() bool {
+func (s *reading) beginLanes() bool {
 	if s.begun {
 		return true
 	}
@@ -202,7 +186,7 @@ func (s *Subscription) beginLanes() bool {
 	return all
 }
 
-func (s *Subscription) beginLane(l *lane) bool {
+func (s *reading) beginLane(l *lane) bool {
 	if l.start == nil {
 		return true
 	}
@@ -227,7 +211,7 @@ func (s *Subscription) beginLane(l *lane) bool {
 }
 
 // resolve turns the lane's start into a position.
-func (p *Partition) resolve(s *Subscription, l *lane) {
+func (p *Partition) resolve(s *reading, l *lane) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	start := *l.start
@@ -278,7 +262,7 @@ func lastOf(start *protocol.Start) uint32 {
 
 // limit works out again which events a cursor's start leaves out, before the
 // lane's first read.
-func (p *Partition) limit(s *Subscription, l *lane) {
+func (p *Partition) limit(s *reading, l *lane) {
 	if l.last == 0 || l.skip != nil || l.position >= l.began {
 		return
 	}
@@ -297,7 +281,7 @@ func (p *Partition) limit(s *Subscription, l *lane) {
 }
 
 // patterned says whether a lane has patterns: an exact topic's start is a place.
-func (s *Subscription) patterned(l *lane) bool {
+func (s *reading) patterned(l *lane) bool {
 	return slices.ContainsFunc(l.members, func(i int) bool { return s.selectors[i].Pattern() })
 }
 
@@ -355,7 +339,7 @@ func (p *Partition) positionOfOffset(t *topic, offset uint64) uint64 {
 }
 
 // cursor encodes where the reader stands. s.mu is held, or s is not shared yet.
-func (s *Subscription) cursor() string {
+func (s *reading) cursor() string {
 	if !s.begun {
 		return s.original
 	}
@@ -363,7 +347,7 @@ func (s *Subscription) cursor() string {
 	return string(s.text)
 }
 
-func (s *Subscription) appendCursor(dst []byte) []byte {
+func (s *reading) appendCursor(dst []byte) []byte {
 	c := &s.encoded
 	for m, i := range s.order {
 		c.Marks[m].Offset = s.seen[i]
@@ -398,7 +382,7 @@ func compareCursorLanes(a, b protocol.Lane) int {
 
 // split says whether the lane's partition has others, so that they must be told
 // apart.
-func (s *Subscription) split(l *lane) bool {
+func (s *reading) split(l *lane) bool {
 	for _, other := range s.lanes {
 		if other != l && other.partition == l.partition {
 			return true
@@ -408,7 +392,7 @@ func (s *Subscription) split(l *lane) bool {
 }
 
 // mark prepares what all cursors of the reader have in common.
-func (s *Subscription) mark() {
+func (s *reading) mark() {
 	if len(s.selectors) > protocol.MaxMarks {
 		s.encoded.Set = protocol.SetFingerprint(s.selectors)
 		return
@@ -417,7 +401,7 @@ func (s *Subscription) mark() {
 		s.order = append(s.order, i)
 	}
 	slices.SortFunc(s.order, func(a, b int) int { return cmp.Compare(s.selectors[a].Fingerprint(), s.selectors[b].Fingerprint()) })
-	s.encoded.Marks = make([]protocol.Mark, len(s.order))
+	s.encoded.Marks = slices.Grow(s.encoded.Marks[:0], len(s.order))[:len(s.order)]
 	for m, i := range s.order {
 		s.encoded.Marks[m].Fingerprint = s.selectors[i].Fingerprint()
 	}

@@ -95,7 +95,7 @@ func (b *Broker) topicsOf(ctx context.Context, q topicsQuery) ([]protocol.TopicI
 }
 
 // Readers is how many readers here follow a topic.
-func (b *Broker) Readers(topic string) int { return b.live.of(topic) }
+func (b *Broker) Readers(topic string) int { return b.readers.naming(topic) }
 
 func (p *Partition) awaitFloor(ctx context.Context, floor uint64) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)

@@ -5,52 +5,56 @@ import (
 	"slices"
 )
 
-// wakeList collects readers under a partition's lock, to be woken outside it:
-// a wake function may call Pull.
-type wakeList struct {
-	subs   []*Subscription
-	topics []*topic
-	done   []chan struct{}
+// wakes are whom an entry concerns, collected under a partition's lock and
+// called outside it: a wake function may call Pull. They belong to the apply
+// goroutine, and keep their room.
+type wakes struct {
+	topics  []string
+	reached []chan struct{}
+	readers []*Subscription
 }
 
-// wakeTopic takes the readers that wait for a topic. p.mu is held.
-func (p *Partition) wakeTopic(w *wakeList, t *topic) {
-	if len(p.waiting.readers) > 0 && (len(w.topics) == 0 || w.topics[len(w.topics)-1] != t) {
-		w.topics = append(w.topics, t)
+// wakeTopic notes that a topic has changed. p.mu is held.
+func (p *Partition) wakeTopic(t *topic) {
+	if n := len(p.wakes.topics); n == 0 || p.wakes.topics[n-1] != t.name {
+		p.wakes.topics = append(p.wakes.topics, t.name)
 	}
-	w.subs = p.waiting.takeSingle(w.subs, t.name)
 }
 
-func (w *wakeList) run() {
-	for _, ch := range w.done {
+// noteReached takes whoever waits for a position that is reached. p.mu is held.
+func (p *Partition) noteReached() {
+	p.awaited = slices.DeleteFunc(p.awaited, func(a awaited) bool {
+		if a.position > p.position {
+			return false
+		}
+		p.wakes.reached = append(p.wakes.reached, a.reached)
+		return true
+	})
+}
+
+// wake calls them.
+func (p *Partition) wake() {
+	w := &p.wakes
+	for _, ch := range w.reached {
 		close(ch)
 	}
-	for _, s := range w.subs {
-		s.fire()
-	}
-}
-
-// wakeWaiting takes the pattern readers that a changed topic concerns, and
-// whoever waits for a position that is reached. p.mu is held.
-func (p *Partition) wakeWaiting(w *wakeList) {
-	for _, t := range w.topics {
-		w.subs = p.waiting.takeTopic(w.subs, t.name)
-	}
-	kept := p.awaited[:0]
-	for _, a := range p.awaited {
-		if a.position <= p.position {
-			w.done = append(w.done, a.reached)
-		} else {
-			kept = append(kept, a)
+	for _, topic := range w.topics {
+		w.readers = p.readers.armed(w.readers[:0], topic)
+		for _, s := range w.readers {
+			s.fire()
 		}
+		clear(w.readers)
 	}
-	p.awaited = kept
+	clear(w.reached)
+	clear(w.topics)
+	w.reached, w.topics = w.reached[:0], w.topics[:0]
 }
 
-// wakeEverybody takes all readers: the state was replaced. p.mu is held.
-func (p *Partition) wakeEverybody(w *wakeList) {
-	w.subs = p.waiting.takeAll(w.subs)
-	p.wakeWaiting(w)
+// wakeEverybody calls all who wait for a topic of the partition, or for a
+// pattern: the state was replaced.
+func (p *Partition) wakeEverybody() {
+	catalog := p.policies()
+	p.readers.wakeAll(func(topic string) bool { return catalog.partitionOf(topic) == p.id })
 }
 
 // awaited is somebody who waits for the replica to reach a position.
@@ -95,28 +99,14 @@ func (p *Partition) reached(position uint64) bool {
 	return p.position >= position
 }
 
-// arm registers a reader for one lane, unless something is there already.
-func (p *Partition) arm(s *Subscription, w want) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// nothingFor says whether there is nothing that a lane wants.
+func (p *Partition) nothingFor(w want) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	if p.closed {
 		return false
 	}
 	w.limit = 1
-	if f, _ := p.planLocked(w); len(f.records)+len(f.gaps) > 0 && len(p.repairs.running) == 0 {
-		return false // while something is repaired, whoever waits is woken at the end
-	}
-	if w.single == "" {
-		p.waiting.arm(s, func() []string { return s.selectorsAt(p.id) })
-		return true
-	}
-	p.waiting.armSingle(s, w.single)
-	return true
-}
-
-// disarm forgets a reader.
-func (p *Partition) disarm(s *Subscription, names []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiting.disarm(s, names)
+	f, _ := p.planLocked(w)
+	return len(f.records)+len(f.gaps) == 0 || len(p.repairs.running) > 0 // while something is repaired, whoever waits is woken at the end
 }
