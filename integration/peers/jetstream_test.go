@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -35,14 +35,14 @@ func serveJetStream(config string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	o := &server.Options{ServerName: c.Name, JetStream: true, StoreDir: c.Dir, NoSigs: true, NoLog: true, SyncAlways: c.SyncAlways}
+	o := &natsserver.Options{ServerName: c.Name, JetStream: true, StoreDir: c.Dir, NoSigs: true, NoLog: true, SyncAlways: c.SyncAlways}
 	o.Host, o.Port = hostPort(c.Client)
 	o.Cluster.Name = "peers"
 	o.Cluster.Host, o.Cluster.Port = hostPort(c.Cluster)
 	for _, r := range c.Routes {
 		o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: r})
 	}
-	s, err := server.NewServer(o)
+	s, err := natsserver.NewServer(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,7 +16,11 @@ import (
 )
 
 // process is one node of a measured system.
-type process struct{ cmd *exec.Cmd }
+type process struct {
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout io.Reader
+}
 
 // startProcess runs a node until the benchmark ends. It also ends if this
 // process dies: a pushd by the signal, a JetStream by its standard input.
@@ -23,25 +28,48 @@ func startProcess(b *testing.B, env []string, name string, args ...string) *proc
 	b.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
+	return run(b, cmd, cmd.Start)
+}
+
+// startPinned is startProcess on the servers' CPU.
+func startPinned(b *testing.B, env []string, name string, args ...string) *process {
+	b.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(append(os.Environ(), "GOMAXPROCS=1"), env...)
+	return run(b, cmd, func() error { return onServerCPU(cmd.Start) })
+}
+
+func run(b *testing.B, cmd *exec.Cmd, start func() error) *process {
+	b.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
 		b.Fatal(err)
 	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := start(); err != nil {
+		b.Fatal(err)
+	}
+	p := &process{cmd: cmd, stdin: stdin, stdout: stdout}
 	b.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		p.end()
 		if b.Failed() {
-			b.Logf("%s said:\n%s", name, stderr.String())
+			b.Logf("%s said:\n%s", cmd.Path, stderr.String())
 		}
 	})
-	return &process{cmd}
+	return p
+}
+
+// end kills the process, if it has not been yet.
+func (p *process) end() {
+	_ = p.stdin.Close()
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
 }
 
 // cpu is the user and system time that a process has used.

@@ -29,7 +29,7 @@ func startPushd(b *testing.B, partitions int) *system {
 		}
 		args = append(args, "--partitions", fmt.Sprint(partitions), "--node-name", fmt.Sprint("n", i+1), "--data-dir", b.TempDir(),
 			"--client-addr", addr, "--peer-addr", freeAddr(b), "--gossip-addr", gossip)
-		s.processes = append(s.processes, startProcess(b, nil, binary, args...))
+		s.processes = append(s.processes, startProcess(b, nil, pushdBinary, args...))
 		wait(b, "a pushd node", func() error { return getJSON("http://"+addr+"/readyz", nil) })
 		c, err := client.New(client.Options{Servers: []string{"http://" + addr}})
 		if err != nil {
