@@ -2,9 +2,11 @@ package peers
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,13 +20,27 @@ func centrifugeLibrary() peer {
 	return peer{name: "centrifuge", start: func(b *testing.B) *server {
 		p, addrs := startChild(b, "centrifuge")
 		return &server{
-			process: p, name: "centrifuge", addr: addrs.Clients,
-			open:    func(kind, int, string) []byte { return upgrade("/ws", "") },
+			process: p, name: "centrifuge", addr: addrs.Clients, kinds: []kind{sse},
+			open:    openCentrifuge,
 			hello:   centrifugeHello,
-			welcome: `"subscribe":`,
+			welcome: map[kind]string{webSocket: `"subscribe":`, sse: `"connect":`},
+			where: func(topic int) (string, error) {
+				body, _, err := get("http://"+addrs.Clients+"/where?topic="+topicName(topic), "*/*")
+				return string(body), err
+			},
 			publish: lines(addrs.Publish),
 		}
 	}}
+}
+
+// openCentrifuge is a request of a reader. SSE's carries its connect command,
+// whose data names the topic that the server subscribes it to.
+func openCentrifuge(k kind, topic int, _ string) []byte {
+	if k == webSocket {
+		return upgrade("/ws", "")
+	}
+	connect := fmt.Sprintf(`{"id":1,"connect":{"data":{"topic":%q}}}`, topicName(topic))
+	return []byte("GET /sse?cf_connect=" + url.QueryEscape(connect) + " HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
 func centrifugeHello(topic int, after string) []byte {
@@ -37,19 +53,8 @@ func centrifugeHello(topic int, after string) []byte {
 }
 
 func serveCentrifuge() (childAddrs, error) {
-	node, err := centrifuge.New(centrifuge.Config{LogLevel: centrifuge.LogLevelNone})
+	node, err := newCentrifuge()
 	if err != nil {
-		return childAddrs{}, err
-	}
-	node.OnConnecting(func(context.Context, centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
-		return centrifuge.ConnectReply{Credentials: &centrifuge.Credentials{UserID: "u"}}, nil
-	})
-	node.OnConnect(func(c *centrifuge.Client) {
-		c.OnSubscribe(func(_ centrifuge.SubscribeEvent, done centrifuge.SubscribeCallback) {
-			done(centrifuge.SubscribeReply{}, nil)
-		})
-	})
-	if err := node.Run(); err != nil {
 		return childAddrs{}, err
 	}
 	noPings := centrifuge.PingPongConfig{PingInterval: -1}
@@ -57,23 +62,48 @@ func serveCentrifuge() (childAddrs, error) {
 	mux.Handle("/ws", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
 		UseWriteBufferPool: true, ReadBufferSize: 512, WriteTimeout: time.Minute, PingPongConfig: noPings,
 	}))
+	mux.Handle("/sse", centrifuge.NewSSEHandler(node, centrifuge.SSEConfig{PingPongConfig: noPings}))
+	mux.HandleFunc("/where", func(w http.ResponseWriter, r *http.Request) {
+		end, err := node.History(r.FormValue("topic"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_, _ = fmt.Fprintf(w, "%d,%s", end.Offset, end.Epoch)
+	})
 	clients, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return childAddrs{}, err
 	}
 	go func() { _ = (&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(clients) }()
-	publish, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return childAddrs{}, err
-	}
-	go func() {
-		for {
-			conn, err := publish.Accept()
-			if err != nil {
-				return
-			}
-			go readLines(conn, func(topic, event string) { _, _ = node.Publish(topic, []byte(event)) })
+	publish, err := serveLines(func(topic, event string) {
+		var kept []centrifuge.PublishOption
+		if topic == topicName(keptTopic) {
+			kept = append(kept, centrifuge.WithHistory(1000, time.Hour))
 		}
-	}()
-	return childAddrs{Clients: clients.Addr().String(), Publish: publish.Addr().String()}, nil
+		_, _ = node.Publish(topic, []byte(event), kept...)
+	})
+	return childAddrs{Clients: clients.Addr().String(), Publish: publish}, err
+}
+
+func newCentrifuge() (*centrifuge.Node, error) {
+	node, err := centrifuge.New(centrifuge.Config{LogLevel: centrifuge.LogLevelNone})
+	if err != nil {
+		return nil, err
+	}
+	node.OnConnecting(func(_ context.Context, e centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
+		reply := centrifuge.ConnectReply{Credentials: &centrifuge.Credentials{UserID: "u"}}
+		var data struct{ Topic string }
+		if json.Unmarshal(e.Data, &data) == nil && data.Topic != "" {
+			reply.Subscriptions = map[string]centrifuge.SubscribeOptions{data.Topic: {}}
+		}
+		return reply, nil
+	})
+	node.OnConnect(func(c *centrifuge.Client) {
+		c.OnSubscribe(func(e centrifuge.SubscribeEvent, done centrifuge.SubscribeCallback) {
+			kept := e.Channel == topicName(keptTopic)
+			done(centrifuge.SubscribeReply{Options: centrifuge.SubscribeOptions{EnableRecovery: kept}}, nil)
+		})
+	})
+	return node, node.Run()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -61,6 +62,24 @@ func readLines(r io.Reader, take func(topic, event string)) {
 		topic, event, _ := strings.Cut(lines.Text(), " ")
 		take(topic, event)
 	}
+}
+
+// serveLines takes publishers' connections.
+func serveLines(take func(topic, event string)) (addr string, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go readLines(conn, take)
+		}
+	}()
+	return l.Addr().String(), nil
 }
 
 // lines is publishing by such lines.

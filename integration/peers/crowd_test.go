@@ -23,6 +23,7 @@ const (
 type crowd struct {
 	b       *testing.B
 	server  *server
+	publish publishing
 	kind    kind
 	poll    int
 	readers []reader
@@ -34,6 +35,7 @@ type crowd struct {
 	numbers   map[int]uint64 // the last of each topic
 	published int
 	out       []byte
+	again     []byte // what a short poll asks
 
 	got       int
 	latencies []uint32 // µs, of what was got since measured
@@ -42,32 +44,38 @@ type crowd struct {
 // publisher is the publisher's place among the readers.
 const publisherID = -1
 
-func newCrowd(b *testing.B, s *server, k kind) *crowd {
+func newCrowd(b *testing.B, s *server, p publishing, k kind) *crowd {
 	b.Helper()
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &crowd{b: b, server: s, kind: k, poll: poll, events: make([]unix.EpollEvent, 256), buf: make([]byte, 256<<10), numbers: make(map[int]uint64)}
-	c.pub = reader{fd: c.dial(s.publish.addr, publisherID), stage: publishes}
-	c.write(c.pub.fd, s.publish.open)
-	if s.publish.opened != "" {
+	c := &crowd{
+		b: b, server: s, publish: p, kind: k, poll: poll,
+		events: make([]unix.EpollEvent, 256), buf: make([]byte, 256<<10), numbers: make(map[int]uint64),
+	}
+	c.pub = reader{fd: c.dial(p.addr, publisherID), stage: publishes}
+	c.write(c.pub.fd, p.open)
+	if p.opened != "" {
 		c.pub.stage = publisherOpens
 		c.until("the publisher's connection", func() bool { return c.pub.stage == publishes })
 	}
 	return c
 }
 
-// gather connects readers, each to the topic that topicOf gives, and returns
-// when all are subscribed.
-func (c *crowd) gather(n int, topicOf func(i int) int, after string) {
+// gather connects readers, each to the topic that topicOf gives and behind the
+// number of events there that it has had. It returns when all are subscribed;
+// polls are when they have asked.
+func (c *crowd) gather(n int, topicOf func(i int) int, after string, had uint64) {
 	c.b.Helper()
 	first := len(c.readers)
 	c.readers = slices.Grow(c.readers, n)
 	for i := range n {
 		topic := topicOf(i)
-		c.readers = append(c.readers, reader{topic: topic, next: c.numbers[topic] + 1, after: after})
-		c.pending++
+		c.readers = append(c.readers, reader{topic: topic, next: had + 1, after: after})
+		if c.kind == webSocket || c.kind == sse {
+			c.pending++
+		}
 		r := &c.readers[first+i]
 		r.fd = c.dial(c.server.addr, first+i)
 		c.write(r.fd, c.server.open(c.kind, topic, after))
@@ -151,15 +159,31 @@ func (c *crowd) publishEvents(topics []int) {
 		c.numbers[t]++
 		events[i] = appendEvent(nil, t, c.numbers[t], now)
 	}
-	c.out = c.server.publish.appendAll(c.out[:0], topics, events)
+	c.out = c.publish.appendAll(c.out[:0], topics, events)
 	c.write(c.pub.fd, c.out)
 	c.published += len(topics)
+}
+
+// rest waits until the server has nothing to do any more.
+func (c *crowd) rest() {
+	c.b.Helper()
+	const often, little = 20 * time.Millisecond, time.Millisecond
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	for last := c.server.clock(c.b); ; {
+		<-tick.C
+		now := c.server.clock(c.b)
+		if now-last < little {
+			return
+		}
+		last = now
+	}
 }
 
 // checkRefused fails if the server answered a publish with a refusal.
 func (c *crowd) checkRefused(answer []byte) {
 	c.b.Helper()
-	if refused := c.server.publish.refused; refused != "" && bytes.Contains(answer, []byte(refused)) {
+	if refused := c.publish.refused; refused != "" && bytes.Contains(answer, []byte(refused)) {
 		c.b.Fatalf("%s refused a publish: %.300s", c.server.name, answer)
 	}
 }

@@ -14,6 +14,10 @@ const (
 	recordBytes = len("!#") + 5 + len(",") + 10 + len(",") + 19
 )
 
+// keptTopic is the one that is read again from a place; the others need no
+// history.
+const keptTopic = 99_999
+
 // mark begins what an event says, and stands nowhere else.
 var mark = []byte("!#")
 

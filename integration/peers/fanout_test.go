@@ -12,8 +12,10 @@ type load struct {
 	kind    kind
 	readers int
 	own     bool // each reader has a topic of its own
+	unkept  bool // events need not be stored
 	burst   int  // events of one write
 	window  int  // most events that somebody has not got yet
+	goals   []goal
 }
 
 // delivered is what a load gave.
@@ -28,14 +30,20 @@ type delivered struct {
 // measure gathers the load's readers at a server, and delivers for a while.
 func (l load) measure(b *testing.B, s *server, warm, span time.Duration) delivered {
 	b.Helper()
-	c := newCrowd(b, s, l.kind)
+	p := s.publish
+	if l.unkept && s.unkept.appendAll != nil {
+		p = s.unkept
+	}
+	c := newCrowd(b, s, p, l.kind)
 	defer c.leave()
 	began := s.clock(b)
-	topicOf := func(int) int { return 0 }
-	if l.own {
-		topicOf = func(i int) int { return i }
+	if l.kind == longPoll {
+		c.gather(l.readers, oneTopic, c.firstPlace(0), 1)
+	} else if l.own {
+		c.gather(l.readers, ownTopic, "", 0)
+	} else {
+		c.gather(l.readers, oneTopic, "", 0)
 	}
-	c.gather(l.readers, topicOf, "")
 	connect := s.clock(b) - began
 	l.run(c, warm)
 	c.latencies = c.latencies[:0]

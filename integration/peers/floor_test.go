@@ -24,7 +24,9 @@ func floor() peer {
 		b.Cleanup(func() { _ = control.Close() })
 		return &server{
 			process: p, name: "floor", addr: addrs.Clients,
-			open:    func(_ kind, topic int, _ string) []byte { return []byte("GET " + topicName(topic) + " HTTP/1.1\r\n\r\n") },
+			open: func(_ kind, topic int, _ string) []byte {
+				return []byte("GET " + topicName(topic) + " HTTP/1.1\r\n\r\n")
+			},
 			publish: publish,
 			forget:  func() { _, _ = control.Write([]byte("forget\n")) },
 		}
@@ -44,20 +46,8 @@ func serveFloor() (childAddrs, error) {
 		return childAddrs{}, err
 	}
 	go s.accept(listener)
-	publish, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return childAddrs{}, err
-	}
-	go func() {
-		for {
-			conn, err := publish.Accept()
-			if err != nil {
-				return
-			}
-			go readLines(conn, s.send)
-		}
-	}()
-	return childAddrs{Clients: addr, Publish: publish.Addr().String()}, nil
+	publish, err := serveLines(s.send)
+	return childAddrs{Clients: addr, Publish: publish}, err
 }
 
 // listen opens a socket outside the runtime's poller, so that it wakes nobody.

@@ -23,7 +23,7 @@ func natsCore() peer {
 				commands := fmt.Sprintf("CONNECT {\"verbose\":false}\r\nSUB %s 1\r\nPING\r\n", topicName(topic))
 				return appendFrame(nil, opText+1, []byte(commands))
 			},
-			welcome: "PONG",
+			welcome: map[kind]string{webSocket: "PONG"},
 			publish: publishing{
 				addr: addrs.Publish, open: []byte("CONNECT {\"verbose\":false}\r\nPING\r\n"), opened: "PONG", refused: "-ERR",
 				appendAll: func(dst []byte, topics []int, events [][]byte) []byte {

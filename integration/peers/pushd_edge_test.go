@@ -15,8 +15,12 @@ func pushdNode(name, protocol string) peer {
 		p := startPinned(b, nil, pushdBinary, "agent", "--node-name", "n1", "--data-dir", b.TempDir(), "--log-level", "error",
 			"--client-addr", addr, "--peer-addr", freeAddr(b), "--gossip-addr", freeAddr(b))
 		wait(b, "pushd", func() error { return getJSON("http://"+addr+"/readyz", nil) })
+		var kinds []kind
+		if protocol == "" {
+			kinds = []kind{sse, longPoll, shortPoll}
+		}
 		return &server{
-			process: p, name: name, addr: addr,
+			process: p, name: name, addr: addr, kinds: kinds,
 			open: func(k kind, topic int, after string) []byte {
 				target := "/v1/events?topic=" + topicName(topic)
 				if after != "" {
@@ -27,21 +31,32 @@ func pushdNode(name, protocol string) peer {
 					return []byte("GET " + target + " HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
 				case longPoll:
 					return []byte("GET " + target + "&wait=60s HTTP/1.1\r\nHost: x\r\n\r\n")
+				case shortPoll:
+					return []byte("GET " + target + " HTTP/1.1\r\nHost: x\r\nIf-None-Match: W/\"" + after + "\"\r\n\r\n")
 				}
 				return upgrade(target, protocol)
 			},
-			publish: publishing{
-				addr: addr, open: upgrade("/v1/events", "pushd.v1.json"), opened: "\r\n\r\n", refused: `"error":`, appendAll: appendPublishes,
+			place: func(head []byte) string { return string(field(head, "Pushd-Cursor: ")) },
+			where: func(topic int) (string, error) {
+				_, head, err := get("http://"+addr+"/v1/events?after=-1&topic="+topicName(topic), "*/*")
+				return head.Get("Pushd-Cursor"), err
 			},
+			publish: pushdPublishing(addr, ""),
+			unkept:  pushdPublishing(addr, `,"ack":"none"`),
 		}
 	}}
 }
 
-// appendPublishes appends a frame of pushd.v1.json with a command for each event.
-func appendPublishes(dst []byte, topics []int, events [][]byte) []byte {
-	var commands []byte
-	for i, e := range events {
-		commands = fmt.Appendf(commands, `{"id":1,"publish":{"topic":%q,"data":%s}}`+"\n", topicName(topics[i]), e)
+// pushdPublishing is by frames of pushd.v1.json with a command for each event.
+func pushdPublishing(addr, more string) publishing {
+	return publishing{
+		addr: addr, open: upgrade("/v1/events", "pushd.v1.json"), opened: "\r\n\r\n", refused: `"error":`,
+		appendAll: func(dst []byte, topics []int, events [][]byte) []byte {
+			var commands []byte
+			for i, e := range events {
+				commands = fmt.Appendf(commands, "{\"id\":1,\"publish\":{\"topic\":%q%s,\"data\":%s}}\n", topicName(topics[i]), more, e)
+			}
+			return appendFrame(dst, opText, commands[:len(commands)-1])
+		},
 	}
-	return appendFrame(dst, opText, commands[:len(commands)-1])
 }

@@ -54,7 +54,7 @@ func (c *crowd) take(r *reader, b []byte) {
 // step understands what b begins with, and says how much that is; 0 asks for more.
 func (c *crowd) step(r *reader, b []byte) int {
 	switch {
-	case r.stage == publisherOpens && bytes.Contains(b, []byte(c.server.publish.opened)):
+	case r.stage == publisherOpens && bytes.Contains(b, []byte(c.publish.opened)):
 		r.stage = publishes
 		return len(b)
 	case r.stage == publisherOpens:
@@ -82,24 +82,34 @@ func (c *crowd) head(r *reader, b []byte) int {
 		return 0
 	}
 	head := b[:end]
-	if status := field(head, "HTTP/1.1 "); len(status) < 3 || (string(status[:3]) != "101" && string(status[:3]) != "200") {
+	if status := field(head, "HTTP/1.1 "); !bytes.HasPrefix(status, []byte(statuses[c.kind])) {
 		c.b.Fatalf("%s: a reader got %.500s", c.server.name, b)
 	}
-	r.chunked = bytes.Contains(head, []byte("chunked"))
-	switch {
-	case c.kind == longPoll:
+	switch c.kind {
+	case shortPoll:
+		c.got++
+		c.write(r.fd, c.again)
+		return end + 4
+	case longPoll:
 		r.stage = awaitsBody
 		r.length, _ = strconv.Atoi(string(field(head, "Content-Length: ")))
-		r.after = ""
+		r.after = c.server.place(head)
 		return end + 4
-	case c.kind == webSocket && c.server.hello != nil:
-		c.write(r.fd, c.server.hello(r.topic, r.after))
+	case sse:
+		r.chunked = bytes.Contains(head, []byte("chunked"))
+	case webSocket:
+		if c.server.hello != nil {
+			c.write(r.fd, c.server.hello(r.topic, r.after))
+		}
 	}
-	if r.stage = awaitsWelcome; c.server.welcome == "" || c.kind != webSocket {
+	if r.stage = awaitsWelcome; c.server.welcome[c.kind] == "" {
 		c.welcome(r)
 	}
 	return end + 4
 }
+
+// statuses are those of what is wanted. Short polls ask for what is not there.
+var statuses = map[kind]string{webSocket: "101", sse: "200", longPoll: "200", shortPoll: "304"}
 
 // field is what stands behind name in its line.
 func field(head []byte, name string) []byte {
@@ -124,9 +134,6 @@ func (c *crowd) frame(r *reader, b []byte) int {
 		return n
 	case opcode == opClose:
 		c.b.Fatalf("%s closed a WebSocket: %q", c.server.name, payload)
-	}
-	if r.stage == awaitsWelcome && bytes.Contains(payload, []byte(c.server.welcome)) {
-		c.welcome(r)
 	}
 	c.text(r, payload)
 	return n
@@ -164,6 +171,9 @@ func (c *crowd) body(r *reader, b []byte) int {
 
 // text looks for events.
 func (c *crowd) text(r *reader, b []byte) {
+	if r.stage == awaitsWelcome && bytes.Contains(b, []byte(c.server.welcome[c.kind])) {
+		c.welcome(r)
+	}
 	if len(r.part) > 0 {
 		b = append(r.part, b...)
 		r.part = nil

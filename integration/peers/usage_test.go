@@ -118,7 +118,6 @@ func fileLimit(b *testing.B) int {
 	return int(r.Cur)
 }
 
-
 // ownClock is the processor time of this process.
 func ownClock(b *testing.B) time.Duration {
 	b.Helper()

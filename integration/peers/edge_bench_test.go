@@ -1,0 +1,147 @@
+package peers
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// edgePlan is how long the comparison of edges takes.
+type edgePlan struct {
+	rounds, fresh int           // fresh: those that start processes
+	warm, span    time.Duration // of one load in one round
+	many          int           // readers
+}
+
+func chosenEdgePlan() edgePlan {
+	if os.Getenv("PUSHD_BENCH") == "long" {
+		return edgePlan{rounds: 5, fresh: 3, warm: 500 * time.Millisecond, span: 1500 * time.Millisecond, many: 10_000}
+	}
+	return edgePlan{rounds: 1, fresh: 1, warm: 200 * time.Millisecond, span: 500 * time.Millisecond, many: 2_000}
+}
+
+// comparison is one run of everything.
+type comparison struct {
+	b       *testing.B
+	plan    edgePlan
+	peers   []peer
+	servers []*server
+	sheet   sheet
+}
+
+// BenchmarkEdge prints a table of pushd beside centrifuge, NATS, Nchan and a bare
+// loop of sends: what readers cost that wait, connect, are delivered to, come
+// back and poll.
+func BenchmarkEdge(b *testing.B) {
+	divide(b)
+	c := &comparison{b: b, plan: chosenEdgePlan()}
+	c.peers = []peer{pushdNode("pushd", ""), pushdNode("pushd json", "pushd.v1.json"), centrifugeLibrary(), natsCore()}
+	if nginx, module, err := findNchan(); err != nil {
+		fmt.Println(err)
+	} else {
+		c.peers = append(c.peers, nchanModule(nginx, module))
+	}
+	c.peers = append(c.peers, floor())
+	for _, p := range c.peers {
+		c.sheet.columns = append(c.sheet.columns, p.name)
+	}
+	c.idle()
+	for _, p := range c.peers {
+		c.servers = append(c.servers, p.start(b))
+	}
+	for _, l := range c.loads() {
+		c.deliver(l)
+	}
+	c.recover()
+	c.polls()
+	fmt.Printf("\n%d rounds of %v; each figure is the median (least–most)\n", c.plan.rounds, c.plan.span)
+	c.sheet.print(os.Stdout)
+}
+
+// idle measures processes that do nothing else.
+func (c *comparison) idle() {
+	for range c.plan.fresh {
+		for _, p := range c.peers {
+			if p.name == "floor" {
+				continue
+			}
+			one := measureIdle(c.b, p, webSocket, c.plan.many, oneTopic)
+			c.sheet.row("an idle WebSocket, all of one topic: bytes", false, goal{of: best, most: 0.1}).add(p.name, one.bytes)
+			own := measureIdle(c.b, p, webSocket, c.plan.many, ownTopic)
+			c.sheet.row("… each of its own topic: bytes", false).add(p.name, own.bytes)
+			c.sheet.row("connect a WebSocket: µs of CPU", false, goal{of: "Nchan", most: 1.2}, goal{of: "centrifuge", most: 0.4}).add(p.name, one.connect)
+		}
+	}
+}
+
+// loads are the ways of delivering, each with the goals of its cost.
+func (c *comparison) loads() []load {
+	one := []goal{{of: "Nchan", most: 0.8}, {of: "centrifuge", most: 0.5}, {of: "floor", most: 1.15}}
+	burst := []goal{{of: best, most: 1}, {of: "floor", most: 0.3}}
+	own := []goal{{of: best, most: 0.8}}
+	thousand, many := "1 × 1,000", fmt.Sprintf("1 × %d", c.plan.many)
+	each := fmt.Sprintf("%d × 1", c.plan.many)
+	return []load{
+		{name: many + ", an event at a time", kind: webSocket, readers: c.plan.many, burst: 1, window: 1, goals: one},
+		{name: thousand + ", an event at a time", kind: webSocket, readers: 1000, burst: 1, window: 1, goals: one},
+		{name: thousand + ", bursts of 10", kind: webSocket, readers: 1000, burst: 10, window: 10, goals: burst},
+		{name: thousand + ", 64 in flight", kind: webSocket, readers: 1000, burst: 32, window: 64, goals: burst},
+		{name: each + ", 1,000 in flight", kind: webSocket, readers: c.plan.many, own: true, burst: 100, window: 1000, goals: own},
+		{name: each + ", 1,000 in flight, pushd `ack: none`", kind: webSocket, readers: c.plan.many, own: true, unkept: true, burst: 100, window: 1000, goals: own},
+		{name: each + ", an event at a time", kind: webSocket, readers: c.plan.many, own: true, burst: 1, window: 1, goals: own},
+		{name: each + ", an event at a time, pushd `ack: none`", kind: webSocket, readers: c.plan.many, own: true, unkept: true, burst: 1, window: 1, goals: own},
+		{name: "SSE " + thousand + ", an event at a time", kind: sse, readers: 1000, burst: 1, window: 1, goals: one},
+		{name: "SSE " + thousand + ", 64 in flight", kind: sse, readers: 1000, burst: 32, window: 64, goals: burst},
+		{name: "SSE " + many + ", an event at a time", kind: sse, readers: c.plan.many, burst: 1, window: 1, goals: one},
+		{name: "long poll " + thousand + ", an event at a time", kind: longPoll, readers: 1000, burst: 1, window: 1, goals: []goal{{of: "Nchan", most: 0.8}}},
+	}
+}
+
+// deliver measures a load at each server in turn, and again.
+func (c *comparison) deliver(l load) {
+	for range c.plan.rounds {
+		for _, s := range c.servers {
+			if !s.serves(l.kind) {
+				continue
+			}
+			d := l.measure(c.b, s, c.plan.warm, c.plan.span)
+			c.sheet.row(l.name+": CPU s per million deliveries", false, l.goals...).add(s.name, d.cpu)
+			c.sheet.row("… deliveries/s of "+l.name, true, goal{of: best, most: 1, less: true}).add(s.name, d.rate)
+			if l.window == 1 {
+				c.sheet.row("… p50 ms of "+l.name, false, goal{of: best, most: 1}).add(s.name, d.p50)
+				c.sheet.row("… p99 ms of "+l.name, false).add(s.name, d.p99)
+			}
+			fmt.Printf("%s, %s: %.2f, crowd %.2f, %.0f/s, %.2f, %.2f ms\n", l.name, s.name, d.cpu, d.client, d.rate, d.p50, d.p99)
+		}
+	}
+}
+
+func (c *comparison) recover() {
+	const missed = 10
+	name := fmt.Sprintf("%d WebSockets come back, each with %d missed events", c.plan.many, missed)
+	for range c.plan.rounds {
+		for _, s := range c.servers {
+			if s.where == nil {
+				continue
+			}
+			r := measureRecovery(c.b, s, webSocket, c.plan.many, missed)
+			c.sheet.row(name+": seconds until all have them", false, goal{of: best, most: 1}).add(s.name, r.seconds)
+			c.sheet.row("… µs of CPU each", false, goal{of: best, most: 0.7}).add(s.name, r.cpu)
+		}
+	}
+}
+
+func (c *comparison) polls() {
+	const pollers = 64
+	for range c.plan.rounds {
+		for _, s := range c.servers {
+			if !s.serves(shortPoll) {
+				continue
+			}
+			r := measurePolls(c.b, s, pollers, c.plan.warm, c.plan.span)
+			c.sheet.row("short polls with nothing new: CPU s per million", false, goal{of: "Nchan", most: 0.8}).add(s.name, r.cpu)
+			c.sheet.row("… polls/s", true).add(s.name, r.rate)
+		}
+	}
+}
