@@ -1,6 +1,6 @@
 # make run    a throw-away node with console         make test   every gate and test
 # make bench  the figures of the README, and pushd   make fuzz   each decoder for FUZZTIME
-#             beside JetStream; PUSHD_BENCH=long     make chaos  faults against real processes, long
+#             beside its peers; PUSHD_BENCH=long     make chaos  faults against real processes, long
 
 GO       ?= go
 FUZZTIME ?= 30s

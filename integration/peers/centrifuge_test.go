@@ -17,7 +17,7 @@ import (
 // centrifugeLibrary is a server made of centrifuge: JSON, no history unless the
 // topic is kept, published to in the process, which is its cheapest way.
 func centrifugeLibrary() peer {
-	return peer{name: "centrifuge", start: func(b *testing.B) *server {
+	return peer{name: "centrifuge", words: "a Go program of centrifuge v0.40.1, JSON; published in its process, kept nowhere (in memory for those that come back)", start: func(b *testing.B) *server {
 		p, addrs := startChild(b, "centrifuge")
 		return &server{
 			process: p, name: "centrifuge", addr: addrs.Clients, kinds: []kind{sse},

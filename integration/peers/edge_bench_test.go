@@ -3,6 +3,8 @@ package peers
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -23,7 +25,6 @@ func chosenEdgePlan() edgePlan {
 
 // comparison is one run of everything.
 type comparison struct {
-	b       *testing.B
 	plan    edgePlan
 	peers   []peer
 	servers []*server
@@ -35,41 +36,56 @@ type comparison struct {
 // back and poll.
 func BenchmarkEdge(b *testing.B) {
 	divide(b)
-	c := &comparison{b: b, plan: chosenEdgePlan()}
-	c.peers = []peer{pushdNode("pushd", ""), pushdNode("pushd json", "pushd.v1.json"), centrifugeLibrary(), natsCore()}
-	if nginx, module, err := findNchan(); err != nil {
-		fmt.Println(err)
-	} else {
-		c.peers = append(c.peers, nchanModule(nginx, module))
-	}
-	c.peers = append(c.peers, floor())
+	c := &comparison{plan: chosenEdgePlan(), peers: chosenPeers()}
 	for _, p := range c.peers {
 		c.sheet.columns = append(c.sheet.columns, p.name)
 	}
-	c.idle()
+	b.Run("idle", c.idle)
 	for _, p := range c.peers {
 		c.servers = append(c.servers, p.start(b))
 	}
 	for _, l := range c.loads() {
-		c.deliver(l)
+		b.Run(l.name, func(b *testing.B) { c.deliver(b, l) })
 	}
-	c.recover()
-	c.polls()
+	b.Run("come back", c.recover)
+	b.Run("short polls", c.polls)
 	fmt.Printf("\n%d rounds of %v; each figure is the median (least–most)\n", c.plan.rounds, c.plan.span)
 	c.sheet.print(os.Stdout)
+	for _, p := range c.peers {
+		fmt.Printf("- %s: %s\n", p.name, p.words)
+	}
+}
+
+// peersVariable lists the peers that are to be measured, if not all are.
+const peersVariable = "PUSHD_PEERS"
+
+func chosenPeers() []peer {
+	all := []peer{pushdNode("pushd", ""), pushdNode("pushd json", "pushd.v1.json"), centrifugeLibrary(), natsCore()}
+	if nginx, module, err := findNchan(); err != nil {
+		fmt.Println(err)
+	} else {
+		all = append(all, nchanModule(nginx, module))
+	}
+	all = append(all, floor())
+	chosen, ok := os.LookupEnv(peersVariable)
+	if !ok {
+		return all
+	}
+	names := strings.Split(chosen, ",")
+	return slices.DeleteFunc(all, func(p peer) bool { return !slices.Contains(names, p.name) })
 }
 
 // idle measures processes that do nothing else.
-func (c *comparison) idle() {
+func (c *comparison) idle(b *testing.B) {
 	for range c.plan.fresh {
 		for _, p := range c.peers {
 			if p.name == "floor" {
 				continue
 			}
-			one := measureIdle(c.b, p, webSocket, c.plan.many, oneTopic)
-			c.sheet.row("an idle WebSocket, all of one topic: bytes", false, goal{of: best, most: 0.1}).add(p.name, one.bytes)
-			own := measureIdle(c.b, p, webSocket, c.plan.many, ownTopic)
-			c.sheet.row("… each of its own topic: bytes", false).add(p.name, own.bytes)
+			one := measureIdle(b, p, webSocket, c.plan.many, oneTopic)
+			c.sheet.row("idle WebSocket, all of one topic: bytes", false, goal{of: best, most: 0.1}).add(p.name, one.bytes)
+			own := measureIdle(b, p, webSocket, c.plan.many, ownTopic)
+			c.sheet.row("idle WebSocket, each of its own topic: bytes", false).add(p.name, own.bytes)
 			c.sheet.row("connect a WebSocket: µs of CPU", false, goal{of: "Nchan", most: 1.2}, goal{of: "centrifuge", most: 0.4}).add(p.name, one.connect)
 		}
 	}
@@ -99,49 +115,50 @@ func (c *comparison) loads() []load {
 }
 
 // deliver measures a load at each server in turn, and again.
-func (c *comparison) deliver(l load) {
+func (c *comparison) deliver(b *testing.B, l load) {
 	for range c.plan.rounds {
 		for _, s := range c.servers {
 			if !s.serves(l.kind) {
 				continue
 			}
-			d := l.measure(c.b, s, c.plan.warm, c.plan.span)
-			c.sheet.row(l.name+": CPU s per million deliveries", false, l.goals...).add(s.name, d.cpu)
-			c.sheet.row("… deliveries/s of "+l.name, true, goal{of: best, most: 1, less: true}).add(s.name, d.rate)
-			if l.window == 1 {
-				c.sheet.row("… p50 ms of "+l.name, false, goal{of: best, most: 1}).add(s.name, d.p50)
-				c.sheet.row("… p99 ms of "+l.name, false).add(s.name, d.p99)
+			d := l.measure(b, s, c.plan.warm, c.plan.span)
+			c.sheet.row(l.name+": CPU s per million", false, l.goals...).add(s.name, d.cpu)
+			if l.window > 1 {
+				c.sheet.row(l.name+": deliveries/s", true, goal{of: best, most: 1, less: true}).add(s.name, d.rate)
+				continue
 			}
-			fmt.Printf("%s, %s: %.2f, crowd %.2f, %.0f/s, %.2f, %.2f ms\n", l.name, s.name, d.cpu, d.client, d.rate, d.p50, d.p99)
+			latency := c.sheet.row(l.name+": p50, p99 ms", false, goal{of: "Nchan", most: 1})
+			latency.add(s.name, d.p50)
+			latency.tails[s.name] = append(latency.tails[s.name], d.p99)
 		}
 	}
 }
 
-func (c *comparison) recover() {
+func (c *comparison) recover(b *testing.B) {
 	const missed = 10
-	name := fmt.Sprintf("%d WebSockets come back, each with %d missed events", c.plan.many, missed)
+	name := fmt.Sprintf("%d come back, each with %d missed events", c.plan.many, missed)
 	for range c.plan.rounds {
 		for _, s := range c.servers {
 			if s.where == nil {
 				continue
 			}
-			r := measureRecovery(c.b, s, webSocket, c.plan.many, missed)
-			c.sheet.row(name+": seconds until all have them", false, goal{of: best, most: 1}).add(s.name, r.seconds)
-			c.sheet.row("… µs of CPU each", false, goal{of: best, most: 0.7}).add(s.name, r.cpu)
+			r := measureRecovery(b, s, webSocket, c.plan.many, missed)
+			c.sheet.row(name+": s until all have them", false, goal{of: best, most: 1}).add(s.name, r.seconds)
+			c.sheet.row(name+": µs of CPU each", false, goal{of: best, most: 0.7}).add(s.name, r.cpu)
 		}
 	}
 }
 
-func (c *comparison) polls() {
+func (c *comparison) polls(b *testing.B) {
 	const pollers = 64
 	for range c.plan.rounds {
 		for _, s := range c.servers {
 			if !s.serves(shortPoll) {
 				continue
 			}
-			r := measurePolls(c.b, s, pollers, c.plan.warm, c.plan.span)
+			r := measurePolls(b, s, pollers, c.plan.warm, c.plan.span)
 			c.sheet.row("short polls with nothing new: CPU s per million", false, goal{of: "Nchan", most: 0.8}).add(s.name, r.cpu)
-			c.sheet.row("… polls/s", true).add(s.name, r.rate)
+			c.sheet.row("short polls with nothing new: polls/s", true).add(s.name, r.rate)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // delivery: a loop of sendto over blocking sockets, with the frame ready. It is
 // as good as nothing else: no epoll, no reads, no limits.
 func floor() peer {
-	return peer{name: "floor", start: func(b *testing.B) *server {
+	return peer{name: "floor", words: "a loop of sendto over blocking sockets, nothing else; a send for each delivery", start: func(b *testing.B) *server {
 		p, addrs := startChild(b, "floor")
 		publish := lines(addrs.Publish)
 		control, err := net.Dial("tcp", addrs.Publish)

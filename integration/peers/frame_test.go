@@ -1,9 +1,6 @@
 package peers
 
-import (
-	"encoding/binary"
-	"errors"
-)
+import "encoding/binary"
 
 // Opcodes of RFC 6455.
 const (
@@ -12,8 +9,6 @@ const (
 	opPing  = 9
 	opPong  = 10
 )
-
-var errClosed = errors.New("the server closed the WebSocket")
 
 // appendFrame appends a client's frame. Its mask is zero, which changes nothing
 // and costs the server what any mask does.

@@ -14,7 +14,7 @@ import (
 // natsCore is nats-server with WebSockets and without JetStream: nothing is
 // stored.
 func natsCore() peer {
-	return peer{name: "NATS", start: func(b *testing.B) *server {
+	return peer{name: "NATS", words: "nats-server v2.15.2, WebSocket; published over TCP without an answer, kept nowhere", start: func(b *testing.B) *server {
 		p, addrs := startChild(b, "nats")
 		return &server{
 			process: p, name: "NATS", addr: addrs.Clients,

@@ -60,7 +60,7 @@ http {
 
 // nchanModule is one nginx with Nchan.
 func nchanModule(nginx, module string) peer {
-	return peer{name: "Nchan", start: func(b *testing.B) *server {
+	return peer{name: "Nchan", words: "nginx with Nchan, one process; published by HTTP POST, kept in memory", start: func(b *testing.B) *server {
 		dir, addr := b.TempDir(), freeAddr(b)
 		config := filepath.Join(dir, "nginx.conf")
 		text := fmt.Sprintf(nchanConfig, module, fileLimit(b)-100, dir, addr, backlog)

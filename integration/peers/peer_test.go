@@ -22,6 +22,7 @@ const (
 // needs one; in between it idles.
 type peer struct {
 	name  string
+	words string // what it is, and what its publish means
 	start func(b *testing.B) *server
 }
 

@@ -10,7 +10,11 @@ import (
 // synced before its readers get it. protocol is the WebSockets', empty for
 // plain ones, which carry payloads as Nchan's do.
 func pushdNode(name, protocol string) peer {
-	return peer{name: name, start: func(b *testing.B) *server {
+	words := "one node, plain WebSockets; published by a WebSocket of pushd.v1.json, on disk (fsync) before anybody gets it, but where the row says `ack: none`"
+	if protocol != "" {
+		words = "the same, its WebSockets " + protocol
+	}
+	return peer{name: name, words: words, start: func(b *testing.B) *server {
 		addr := freeAddr(b)
 		p := startPinned(b, nil, pushdBinary, "agent", "--node-name", "n1", "--data-dir", b.TempDir(), "--log-level", "error",
 			"--client-addr", addr, "--peer-addr", freeAddr(b), "--gossip-addr", freeAddr(b))

@@ -23,6 +23,7 @@ type row struct {
 	more   bool // more is better
 	goals  []goal
 	values map[string][]float64
+	tails  map[string][]float64 // of latencies, whose values are medians: the 99th percentiles
 }
 
 // sheet is a table of figures, printed as markdown.
@@ -38,7 +39,7 @@ func (s *sheet) row(name string, more bool, goals ...goal) *row {
 			return r
 		}
 	}
-	r := &row{name: name, more: more, goals: goals, values: make(map[string][]float64)}
+	r := &row{name: name, more: more, goals: goals, values: make(map[string][]float64), tails: make(map[string][]float64)}
 	s.rows = append(s.rows, r)
 	return r
 }
@@ -50,16 +51,19 @@ func (s *sheet) print(out io.Writer) {
 	for _, r := range s.rows {
 		fmt.Fprintf(out, "| %s |", r.name)
 		for _, c := range s.columns {
-			fmt.Fprintf(out, " %s |", cell(r.values[c]))
+			fmt.Fprintf(out, " %s |", cell(r.values[c], r.tails[c]))
 		}
 		fmt.Fprintf(out, " %s |\n", s.judge(r))
 	}
 }
 
-// cell is the median, and what it lies between.
-func cell(values []float64) string {
+// cell is the median, and what it lies between, or the tail's median.
+func cell(values, tails []float64) string {
 	if len(values) == 0 {
 		return "–"
+	}
+	if len(tails) > 0 {
+		return short(median(values)) + ", " + short(median(tails))
 	}
 	v := slices.Sorted(slices.Values(values))
 	return fmt.Sprintf("%s (%s–%s)", short(median(values)), short(v[0]), short(v[len(v)-1]))
@@ -75,8 +79,10 @@ func short(v float64) string {
 	switch {
 	case v >= 1e6:
 		return fmt.Sprintf("%.2f M", v/1e6)
-	case v >= 1e4:
+	case v >= 1e5:
 		return fmt.Sprintf("%.0f k", v/1e3)
+	case v >= 1e4:
+		return fmt.Sprintf("%.1f k", v/1e3)
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 10:
