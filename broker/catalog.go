@@ -26,8 +26,11 @@ type CatalogNode struct {
 	Leaving          bool `json:",omitempty"` // its replicas are to go elsewhere, and then it is removed
 }
 
-// Salt binds cursors to the cluster.
-func (c *Catalog) Salt() uint32 { return crc32.ChecksumIEEE([]byte(c.ClusterID)) }
+// Salt binds cursors to the cluster, recovered or not.
+func (c *Catalog) Salt() uint32 {
+	origin, _ := protocol.Recoveries(c.ClusterID)
+	return crc32.ChecksumIEEE([]byte(origin))
+}
 
 // partitionOf places a topic.
 func (c *Catalog) partitionOf(topic string) uint16 {

@@ -56,6 +56,7 @@ func FuzzDecode(f *testing.F) {
 	p := proposal{event: sampleEvent, named: true}
 	f.Add(appendProposal(appendPublishHead(nil, 1, 1), &p))
 	f.Add(encodeDelete(1, "a"))
+	f.Add(EncodeLostQuorum(1))
 	f.Add(encodeConsumers(1, []consumerOp{{consumerPut, "c", 1, AppendConsumerState(nil, &exampleState)}}))
 	f.Add(appendRecord(nil, 1, &sampleEvent))
 	f.Add(question{selectors: []string{"a"}}.append(nil))

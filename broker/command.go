@@ -17,12 +17,13 @@ var errNewer = errors.New("the log was written by a newer version of pushd")
 type commandKind byte
 
 const (
-	commandPublish   commandKind = 1  // leader's time, count, then publishes
-	commandDelete    commandKind = 2  // leader's time, topic
-	commandConsumers commandKind = 3  // leader's time, count, changes of consumers
-	commandForget    commandKind = 10 // leader's time, count, then name, epoch and last position of topics
-	commandRestore   commandKind = 12 // leader's time, number of the restore, count, events with their offsets and times
-	commandSum       commandKind = 11 // leader's time, first position, size and checksum of a full segment
+	commandPublish    commandKind = 1  // leader's time, count, then publishes
+	commandDelete     commandKind = 2  // leader's time, topic
+	commandConsumers  commandKind = 3  // leader's time, count, changes of consumers
+	commandForget     commandKind = 10 // leader's time, count, then name, epoch and last position of topics
+	commandRestore    commandKind = 12 // leader's time, number of the restore, count, events with their offsets and times
+	commandSum        commandKind = 11 // leader's time, first position, size and checksum of a full segment
+	commandLostQuorum commandKind = 13 // time of the recovery, how far positions leap
 )
 
 // flags of a publish in a command.
@@ -133,6 +134,7 @@ type command struct {
 	useless   []forgettable
 	sum       segmentSum
 	restored  restoredPart
+	leap      uint64
 }
 
 // decodeCommand reads an entry, which must never change: texts are parts of it.
@@ -162,6 +164,8 @@ func decodeCommand(entry []byte, room []proposal) (c command, err error) {
 		c.restored = readRestoredPart(r)
 	case commandSum:
 		c.sum = segmentSum{r.Uvarint(), int64(r.Uvarint()), uint32(r.Uvarint())}
+	case commandLostQuorum:
+		c.leap = r.Uvarint()
 	default:
 		return c, fmt.Errorf("%w: log entry of kind %d; upgrade this node", errNewer, c.kind)
 	}

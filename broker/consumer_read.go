@@ -19,7 +19,7 @@ type Place struct {
 func (p *Partition) places(after, upTo uint64, limit int, match func(topic string) bool) (found []Place, gaps []lostRange, reached uint64) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	reached = max(after, min(p.position, upTo, after+listSpan))
+	reached = max(after, min(p.position, upTo, p.beyond(after)))
 	if p.closed || reached == after {
 		return nil, nil, after
 	}
@@ -81,6 +81,7 @@ func (p *Partition) planAt(position uint64) (f found, pl plan, err error) {
 	if p.closed {
 		return f, pl, errReplicaGone
 	}
+	pl.epoch = p.lostQuorum
 	s, i, ok := p.find(position)
 	if !ok {
 		return f, pl, nil

@@ -17,7 +17,7 @@
 // # Parts
 //
 //	publish    queue    what comes in: batches, one under way per partition
-//	partition  command  the state machine of one replica; topic, dedupe, retention
+//	partition  command  the state machine of one replica; topic, dedupe, retention, lostquorum
 //	segment    tail     its events on file and in memory; read finds them
 //	subscription        a reader; reading and lane while it reads; start and cursor
 //	readers  wake live  who follows what, and how they hear of it; remote and leaders for partitions held elsewhere

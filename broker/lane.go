@@ -32,6 +32,12 @@ func (s *reading) want(l *lane, limit int, upTo uint64) want {
 	if len(l.members) == 1 && !s.selectors[l.members[0]].Pattern() {
 		w.single = s.selectors[l.members[0]].String()
 	}
+	w.selectors = func() (texts []string) {
+		for _, i := range l.members {
+			texts = append(texts, s.selectors[i].String())
+		}
+		return texts
+	}
 	for _, i := range s.patterns {
 		if w.pattern == "" && slices.Contains(l.members, i) {
 			w.pattern = s.selectors[i].String()

@@ -67,6 +67,14 @@ type PutPolicy struct{ Policy protocol.Policy }
 // DeletePolicy removes the policy of a pattern.
 type DeletePolicy struct{ Pattern string }
 
+// Recover makes the cluster another one, of the nodes that survived, which have
+// partitions as is given: all others are removed for good.
+type Recover struct {
+	ClusterID  string
+	Partitions [][]string
+	Survivors  []string
+}
+
 // metaEntry is an encoded command: one field is set.
 type metaEntry struct {
 	Create       *CreateCluster `json:"create,omitempty"`
@@ -76,6 +84,7 @@ type metaEntry struct {
 	SetReplicas  *SetReplicas   `json:"set_replicas,omitempty"`
 	PutPolicy    *PutPolicy     `json:"put_policy,omitempty"`
 	DeletePolicy *DeletePolicy  `json:"delete_policy,omitempty"`
+	Recover      *Recover       `json:"recover,omitempty"`
 
 	PutWebhook     *PutWebhook     `json:"put_webhook,omitempty"`
 	DeleteWebhook  *DeleteWebhook  `json:"delete_webhook,omitempty"`
@@ -90,6 +99,7 @@ func (c RemoveNode) Encode() []byte    { return encodeMeta(metaEntry{RemoveNode:
 func (c SetReplicas) Encode() []byte   { return encodeMeta(metaEntry{SetReplicas: &c}) }
 func (c PutPolicy) Encode() []byte     { return encodeMeta(metaEntry{PutPolicy: &c}) }
 func (c DeletePolicy) Encode() []byte  { return encodeMeta(metaEntry{DeletePolicy: &c}) }
+func (c Recover) Encode() []byte       { return encodeMeta(metaEntry{Recover: &c}) }
 
 func encodeMeta(e metaEntry) []byte {
 	b, err := json.Marshal(e)
@@ -154,6 +164,8 @@ func (c *Catalog) apply(e metaEntry) error {
 		sortPolicies(c.Policies)
 	case e.DeletePolicy != nil:
 		c.dropPolicy(e.DeletePolicy.Pattern)
+	case e.Recover != nil:
+		return c.recover(*e.Recover)
 	default:
 		return c.applyWebhook(e)
 	}
@@ -210,6 +222,23 @@ func (c *Catalog) removeNode(id string) error {
 	delete(c.Nodes, id)
 	removed := c.Removed[max(0, len(c.Removed)+1-maxRemoved):]
 	c.Removed = append(slices.Clone(removed), id)
+	return nil
+}
+
+func (c *Catalog) recover(r Recover) error {
+	if len(r.Partitions) != len(c.Partitions) || len(r.Survivors) == 0 {
+		return fmt.Errorf("a recovery of %d partitions by %d nodes does not fit %d partitions", len(r.Partitions), len(r.Survivors), len(c.Partitions))
+	}
+	c.ClusterID, c.Partitions, c.Removed = r.ClusterID, r.Partitions, slices.Clone(c.Removed)
+	for id, n := range c.Nodes {
+		if slices.Contains(r.Survivors, id) {
+			n.Leaving = false
+			c.Nodes[id] = n
+			continue
+		}
+		delete(c.Nodes, id)
+		c.Removed = append(c.Removed[max(0, len(c.Removed)+1-maxRemoved):], id)
+	}
 	return nil
 }
 

@@ -50,6 +50,7 @@ type Partition struct {
 	// told that it may have missed some.
 	forgotten   uint64
 	forgottenAt uint64 // where the log ended when that last moved
+	lostQuorum  uint64 // position behind which the partition carried on without its quorum; 0: never
 	tombs       *tombs
 	producers   *producers
 	repairs     repairs
@@ -87,7 +88,7 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 	if err != nil {
 		return fmt.Errorf("partition %d: entry %d: %w", p.id, index, err)
 	}
-	if err := p.roll(); err != nil {
+	if err := p.prepare(c.kind); err != nil {
 		p.fail(err)
 	}
 	p.mu.Lock()
@@ -119,6 +120,8 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		result = p.restored(c.restored, c.time)
 	case commandSum:
 		p.agree(c.sum)
+	case commandLostQuorum:
+		p.carryOn(c.leap)
 	}
 	p.noteReached()
 	p.mu.Unlock()
@@ -126,6 +129,9 @@ func (p *Partition) Apply(index uint64, entry []byte) any {
 		p.fail(err)
 	}
 	p.wake()
+	if c.kind == commandLostQuorum {
+		p.wakeEverybody()
+	}
 	return result
 }
 
@@ -153,7 +159,7 @@ func (p *Partition) publish(q *proposal) stored {
 	if q.named {
 		key = keyOf(q.event.Topic, q.event.Identity())
 		if seen, ok := p.dedupe.find(key); ok && t != nil && t.exists() && seen.epoch == t.epoch {
-			answer := stored{offset: seen.offset, epoch: seen.epoch, position: seen.position, time: seen.time, duplicate: true}
+			answer := stored{offset: seen.offset, epoch: p.epochOf(t), position: seen.position, time: seen.time, duplicate: true}
 			if q.producer != nil { // another instance sends again what this one's predecessor has stored
 				p.producers.record(numbered, q.producer, answer)
 			}
@@ -180,7 +186,7 @@ func (p *Partition) publish(q *proposal) stored {
 	}
 	e := p.place(t, q.event)
 	if q.named {
-		p.dedupe.add(seenID{key, e.Offset, e.Epoch, p.position, e.Time})
+		p.dedupe.add(seenID{key, e.Offset, t.epoch, p.position, e.Time})
 	}
 	p.wakeTopic(t)
 	answer := stored{offset: e.Offset, epoch: e.Epoch, position: p.position, time: e.Time}
@@ -193,7 +199,7 @@ func (p *Partition) publish(q *proposal) stored {
 // place stores an event as the topic's next. p.mu is held.
 func (p *Partition) place(t *topic, e protocol.Event) protocol.Event {
 	e.Topic = t.name // one copy for all events of the topic
-	e.Offset, e.Epoch, e.Time = t.last+1, t.epoch, p.time
+	e.Offset, e.Epoch, e.Time = t.last+1, p.epochOf(t), p.time
 	before := t.newest
 	p.store(t, &e)
 	t.last++
@@ -247,6 +253,16 @@ func (p *Partition) delete(name string) error {
 	p.lose(t, p.position)
 	p.wakeTopic(t)
 	return nil
+}
+
+// prepare does to the files what an entry needs before it is applied.
+func (p *Partition) prepare(kind commandKind) error {
+	if s := p.growing(); kind == commandLostQuorum && s != nil {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	return p.roll()
 }
 
 // roll starts a new segment where the last one is full: after an entry, so that

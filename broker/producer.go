@@ -56,7 +56,7 @@ func (ps *producers) check(key idKey, topic string, t *topic, p *protocol.Produc
 		expected = 0
 	case p.Seq < known.next:
 		for _, s := range known.recent {
-			if s.seq == p.Seq && t != nil && t.exists() && t.epoch == s.epoch {
+			if s.seq == p.Seq && t != nil && t.exists() && t.epoch <= s.epoch {
 				return stored{offset: s.offset, epoch: s.epoch, position: s.position, time: s.time, duplicate: true}, true
 			}
 		}

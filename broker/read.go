@@ -15,13 +15,14 @@ var errReplicaGone = errors.New("the replica was taken from this node")
 // want is what one lane asks of a partition: the records behind a position
 // that its selectors cover.
 type want struct {
-	after    uint64
-	upTo     uint64 // read no further; 0: as far as there is
-	limit    int
-	matches  func(t *topic) bool   // asked once per topic and read
-	single   string                // the only topic, where there is just one
-	pattern  string                // the first pattern, where there are any
-	previous func(t *topic) uint64 // last offset the reader has seen; 0: unknown
+	after     uint64
+	upTo      uint64 // read no further; 0: as far as there is
+	limit     int
+	matches   func(t *topic) bool   // asked once per topic and read
+	single    string                // the only topic, where there is just one
+	pattern   string                // the first pattern, where there are any
+	selectors func() []string       // all that the lane is for; nil: they have no names
+	previous  func(t *topic) uint64 // last offset the reader has seen; 0: unknown
 }
 
 // found is the answer: records in order, what is lost among them, and how far
@@ -78,7 +79,10 @@ type indexError struct{ segment *segment }
 func (e *indexError) Error() string { return "the index of " + e.segment.path + " is damaged" }
 
 // plan lists the records; those of the tail are there, the others are spans.
-type plan struct{ spans []planned }
+type plan struct {
+	spans []planned
+	epoch uint64 // of all events that say an older one
+}
 
 type planned struct {
 	slot  int
@@ -97,6 +101,7 @@ func (p *Partition) plan(w want) (found, plan, error) {
 }
 
 func (p *Partition) planLocked(w want) (f found, pl plan) {
+	pl.epoch = p.lostQuorum
 	limit := p.position
 	if w.upTo != 0 {
 		limit = min(limit, w.upTo)
@@ -165,6 +170,12 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 	if p.lostUpTo <= w.after {
 		return nil
 	}
+	gaps = append(p.lostOfTopics(w, upTo), p.lostWithQuorum(w, upTo)...)
+	slices.SortStableFunc(gaps, func(a, b lostRange) int { return cmp.Compare(a.at, b.at) })
+	return gaps
+}
+
+func (p *Partition) lostOfTopics(w want, upTo uint64) (gaps []lostRange) {
 	if w.single != "" {
 		return p.lostOfSingle(w, upTo)
 	}
@@ -177,7 +188,6 @@ func (p *Partition) lost(w want, upTo uint64) (gaps []lostRange) {
 			gaps = append(gaps, p.lostOf(t, w, upTo)...)
 		}
 	})
-	slices.SortFunc(gaps, func(a, b lostRange) int { return cmp.Compare(a.at, b.at) })
 	return gaps
 }
 
@@ -194,7 +204,9 @@ func (p *Partition) lostOf(t *topic, w want, upTo uint64) (gaps []lostRange) {
 		r.name = t.name
 		last := r.to
 		if p.bound(t, w, upTo, newest, removed, &r) {
-			r.over = r.ended != 0 && r.to == last
+			if r.over = r.ended != 0 && r.to == last; r.ended == 0 {
+				r.epoch = p.epochOf(t)
+			}
 			gaps = append(gaps, r)
 		}
 	}
@@ -292,6 +304,7 @@ func (pl plan) load(f *found) (bool, error) {
 		if r.Topic != s.topic {
 			return false, &indexError{s.span.segment}
 		}
+		r.Epoch = max(r.Epoch, pl.epoch)
 		f.records[s.slot] = r
 	}
 	return true, nil

@@ -239,9 +239,9 @@ func (s *reading) give(l *lane, r *Record, left *budget, b *Batch) {
 }
 
 // goneBefore says whether the reader began when that was gone already. One that
-// names the topic began behind it.
+// names the topic began behind it, but for what nobody knows the extent of.
 func (s *reading) goneBefore(l *lane, g lostRange) bool {
-	if _, exact := s.index(g.name); exact || g.until > l.began {
+	if _, exact := s.index(g.name); exact && g.to > 0 || g.until > l.began {
 		return false
 	}
 	return g.ended <= l.began && uint64(g.lost) <= l.since

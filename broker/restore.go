@@ -52,6 +52,7 @@ func (p *Partition) replace(next *Partition) {
 	p.topics, p.dedupe, p.segments = next.topics, next.dedupe, next.segments
 	p.position, p.index, p.time, p.buried, p.tail = next.position, next.index, next.time, next.buried, tail{}
 	p.lostUpTo, p.holes, p.forgotten, p.forgottenAt, p.consumers = next.lostUpTo, next.holes, next.forgotten, next.forgottenAt, next.consumers
+	p.lostQuorum = next.lostQuorum
 	p.recent = recentlyLost{floor: next.lostUpTo}
 	p.aging, p.limitSets, p.retired, p.tombs, p.producers = aging{}, nil, nil, next.tombs, next.producers
 	p.noteReached()

@@ -63,7 +63,7 @@ func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event) s
 		p.revive(t)
 		t.past.source, t.first, t.last = e.Epoch, e.Offset, e.Offset-1
 	case e.Epoch < t.past.source, e.Offset <= t.last:
-		return stored{offset: e.Offset, epoch: t.epoch, position: t.newest, duplicate: true}
+		return stored{offset: e.Offset, epoch: p.epochOf(t), position: t.newest, duplicate: true}
 	case e.Offset > t.last+1: // retention took what was before it while the snapshot was saved
 		p.dropAll(t)
 		t.first, t.last, t.bytes, t.gone = e.Offset, e.Offset-1, 0, t.newest
@@ -75,7 +75,7 @@ func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event) s
 		p.dedupe.add(seenID{keyOf(t.name, e.Identity()), e.Offset, t.epoch, p.position, p.time})
 	}
 	p.wakeTopic(t)
-	return stored{offset: e.Offset, epoch: t.epoch, position: p.position, time: p.time}
+	return stored{offset: e.Offset, epoch: p.epochOf(t), position: p.position, time: p.time}
 }
 
 // Restore stores events of a snapshot file. Errors are *[protocol.Error] values;

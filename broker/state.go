@@ -47,6 +47,9 @@ func (p *Partition) encodeState(segments []*segment) []byte {
 		}
 	}
 	b = p.appendConsumers(b)
+	if p.lostQuorum > 0 {
+		b = appendUvarint(b, p.lostQuorum)
+	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
 }
 
@@ -131,6 +134,9 @@ func (p *Partition) decodeState(b []byte) ([]keptSegment, error) {
 		}
 	}
 	p.readConsumers(r)
-	p.lostUpTo = max(p.lostUpTo, p.forgotten)
+	if len(r.Rest()) > 0 {
+		p.lostQuorum = r.Uvarint()
+	}
+	p.lostUpTo = max(p.lostUpTo, p.forgotten, p.lostQuorum)
 	return segments, r.Err()
 }

@@ -172,7 +172,7 @@ func (p *Partition) list(q topicsQuery) []protocol.TopicInfo {
 	for _, name := range names[:min(len(names), max(q.Limit, 0))] {
 		t := p.topics.find(name)
 		list = append(list, protocol.TopicInfo{
-			Topic: name, Partition: p.id, Epoch: t.epoch, FirstOffset: t.first, LastOffset: t.last,
+			Topic: name, Partition: p.id, Epoch: p.epochOf(t), FirstOffset: t.first, LastOffset: t.last,
 			Events: t.events(), Bytes: t.bytes,
 		})
 	}

@@ -21,6 +21,8 @@ var (
 	ErrNameTaken = errors.New("node name is taken")
 	// ErrOtherCluster says that the node met a cluster that it does not belong to.
 	ErrOtherCluster = errors.New("the other node belongs to another cluster")
+	// ErrGivenUp says that this node's cluster carried on without it, by force.
+	ErrGivenUp = errors.New("this node was given up")
 	// ErrAddressInUse says that the gossip address can't be bound.
 	ErrAddressInUse = errors.New("gossip address is in use")
 	// ErrTwice says that two processes run with copies of one data directory.

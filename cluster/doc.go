@@ -8,6 +8,7 @@
 //	node  gone          a node, and the bytes that tell of it
 //	gossip  members     memberlist's callbacks; the view that is made of them
 //	join  seeds         how a node finds the others again and again, or must stop
+//	recovered           what becomes of nodes that a recovered cluster gave up
 //	version             which versions of the protocol nodes understand, and speak
 //	link  linkhello     one listener for all traffic between nodes; who calls whom
 //	linkcall linkwriter calls: one connection per ordered pair, coalesced writes

@@ -144,6 +144,7 @@ func (d delegate) admit(n Node) error {
 	err := d.c.admit(n)
 	if err != nil {
 		d.c.events.push(event{eventForeign, n, time.Now()})
+		d.c.noteRecovered(n, err)
 	}
 	return err
 }

@@ -185,6 +185,9 @@ func (c *Cluster) admit(n Node) error {
 		c.self.ClusterID = n.ClusterID
 		return nil
 	}
+	if err := recovered(c.self.ClusterID, n); err != nil {
+		return err
+	}
 	return fmt.Errorf("%w: this node's data directory belongs to cluster %s, the node at %s to cluster %s; join a member of the right cluster with --join, or start with an empty --data-dir", ErrOtherCluster, c.self.ClusterID, n.GossipAddr, n.ClusterID)
 }
 

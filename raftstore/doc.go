@@ -25,6 +25,7 @@
 //	transport  all groups over two connections per peer                      codec     bytes of the peer connection
 //	transfer   attachments to a follower; fetch is its other end             gap       what rot took, and from whom
 //	quarantine what becomes of damaged data                                  disk      free space and the reserve
+//	survivor   a replica that carries on alone, by force, offline
 //
 // hashicorp/raft decides; this package stores and carries. Its stores never return an error into hashicorp/raft,
 // which would go on without its disk or panic: they block until the node has stopped.

@@ -16,8 +16,11 @@ type Replica struct {
 
 // Replicas returns the newest configuration in the log here, which may not be committed yet.
 func (g *Group) Replicas() []Replica {
-	var replicas []Replica
-	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+	return replicasOf(g.raft.GetConfiguration().Configuration())
+}
+
+func replicasOf(c raft.Configuration) (replicas []Replica) {
+	for _, s := range c.Servers {
 		node, _ := splitReplicaID(string(s.ID))
 		replicas = append(replicas, Replica{NodeID: node, Voter: s.Suffrage == raft.Voter, ID: string(s.ID)})
 	}

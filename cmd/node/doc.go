@@ -20,6 +20,7 @@
 //	leadmeta propose       what the catalog's leader does; how others have it do something
 //	absence leave change   who is gone, how a node goes, what operators ask for
 //	release                replicas that are others' now
+//	recover recoveryplan   a cluster that lost its quorum, offline; what its survivors have, and what becomes of it
 //	drain silence          SIGTERM; leaders that hang
 //	network                the operating system's, or one of a simulation
 //	status readers         what is asked of all nodes

@@ -29,6 +29,8 @@ type identity struct {
 	Founder   bool   `json:"founder"`        // this node made the cluster
 	Founded   bool   `json:"founded"`        // and its groups exist: never bootstrap them again
 	Left      bool   `json:"left,omitempty"` // the cluster has removed this node for good
+	// Recovering is what the cluster is to become while a recovery is under way: until it is done, the node must not run.
+	Recovering string `json:"recovering,omitempty"`
 }
 
 // home is an open data directory, locked against other processes.
@@ -40,9 +42,17 @@ type home struct {
 
 var errDirInUse = errors.New("data directory is in use by another process")
 
-// openHome opens or makes the data directory. A new one founds a cluster
-// unless it is to join one.
-func openHome(dir string, join bool) (*home, error) {
+// homeUse is what a data directory is opened for.
+type homeUse byte
+
+const (
+	homeFounds homeUse = iota // to run a node; a new directory founds a cluster
+	homeJoins                 // to run a node; a new directory joins a cluster
+	homeAtRest                // to look at it, or to recover what is in it
+)
+
+// openHome opens or makes the data directory.
+func openHome(dir string, use homeUse) (*home, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -51,17 +61,17 @@ func openHome(dir string, join bool) (*home, error) {
 		return nil, err
 	}
 	h := &home{dir: dir, lock: lock}
-	if err := h.load(join); err != nil {
+	if err := h.load(use); err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
 	return h, nil
 }
 
-func (h *home) load(join bool) error {
+func (h *home) load(use homeUse) error {
 	text, err := os.ReadFile(filepath.Join(h.dir, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return h.init(join)
+		return h.init(use)
 	}
 	if err != nil {
 		return fmt.Errorf("read the node's identity: %w", err)
@@ -72,20 +82,23 @@ func (h *home) load(join bool) error {
 	if h.Format != identityFormat {
 		return fmt.Errorf("%s has format %d, this pushd knows format %d; use the pushd that wrote it", h.dir, h.Format, identityFormat)
 	}
+	if h.Recovering != "" && use != homeAtRest {
+		return fmt.Errorf("the recovery of the cluster was begun with %s and cut short; finish it: pushd cluster raft recover --data-dir %s --yes", h.dir, h.dir)
+	}
 	if h.Left {
 		return fmt.Errorf("the node of %s was removed from cluster %s for good; move that directory away, or choose another --data-dir, and join as a new node", h.dir, h.ClusterID)
 	}
 	return nil
 }
 
-func (h *home) init(join bool) error {
+func (h *home) init(use homeUse) error {
 	for _, leftover := range []string{"wal", "raft", "part"} {
 		if _, err := os.Stat(filepath.Join(h.dir, leftover)); err == nil {
 			return fmt.Errorf("%s holds data (%s) but no %s, so whose data it is can't be told; restore that file or choose another --data-dir", h.dir, leftover, identityFile)
 		}
 	}
-	h.identity = identity{Format: identityFormat, NodeID: uuid.NewString(), Founder: !join}
-	if !join {
+	h.identity = identity{Format: identityFormat, NodeID: uuid.NewString(), Founder: use == homeFounds}
+	if h.Founder {
 		h.ClusterID = uuid.NewString()
 	}
 	return h.save()

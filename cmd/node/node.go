@@ -67,7 +67,11 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	home, err := openHome(cfg.DataDir, len(cfg.Join) > 0)
+	use := homeFounds
+	if len(cfg.Join) > 0 {
+		use = homeJoins
+	}
+	home, err := openHome(cfg.DataDir, use)
 	if err != nil {
 		return nil, err
 	}

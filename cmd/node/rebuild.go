@@ -38,15 +38,21 @@ func (n *Node) hasPeers() bool {
 	if n.cfg.Replicas < 2 {
 		return false
 	}
-	known := map[string]string{}
-	if text, err := os.ReadFile(n.home.path(peersFile)); err == nil {
-		_ = json.Unmarshal(text, &known) // damaged, it names nobody
-	}
+	known := n.home.peers()
 	for _, peer := range n.gossip.Nodes() {
 		known[peer.ID] = peer.GossipAddr
 	}
 	delete(known, n.home.NodeID)
 	return len(known) > 0 || len(n.cfg.Join) > 0
+}
+
+// peers are the nodes that this one knew last.
+func (h *home) peers() map[string]string {
+	known := map[string]string{}
+	if text, err := os.ReadFile(h.path(peersFile)); err == nil {
+		_ = json.Unmarshal(text, &known) // damaged, it names nobody
+	}
+	return known
 }
 
 // resetRotten drops replicas that were found damaged while they ran;

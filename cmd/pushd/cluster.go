@@ -22,7 +22,7 @@ func clusterCommand() *cli.Command {
 			waitCommand(),
 			removeCommand("rm", "have a node give its replicas away and leave for good; replace one that is down", false),
 			removeCommand("force-leave", "remove a node that is down, and will not come back, for good", true),
-			{Name: "raft", Usage: "show the Raft groups of catalog and partitions", Flags: clientFlags(), Action: withClient(0, listPeers)},
+			raftCommand(),
 		},
 	}
 }
@@ -113,7 +113,7 @@ func healthOf(s *protocol.ClusterStatus) *health {
 	}
 	if s.Meta.Leader == "" {
 		h.Critical = true
-		h.Problems = append(h.Problems, "the catalog has no leader; start more of the nodes that hold it: "+nodesOf(s.Meta.Replicas))
+		h.Problems = append(h.Problems, "the catalog has no leader; start more of the nodes that hold it: "+nodesOf(s.Meta.Replicas)+orRecover)
 	}
 	for _, part := range s.Partitions {
 		h.look(part, min(full, 3), up)
@@ -130,6 +130,9 @@ func healthOf(s *protocol.ClusterStatus) *health {
 	return h
 }
 
+// orRecover is what else to do where there is no leader.
+const orRecover = "; if most of them are gone for good: pushd cluster raft recover --help"
+
 // look adds what is wrong with a partition.
 func (h *health) look(part protocol.PartitionStatus, want int, up map[string]bool) {
 	votes := 0
@@ -140,7 +143,7 @@ func (h *health) look(part protocol.PartitionStatus, want int, up map[string]boo
 	}
 	if part.Leader == "" {
 		h.Critical = true
-		h.Problems = append(h.Problems, fmt.Sprintf("partition %d has no leader, so it takes no events; it needs most of %s", part.ID, nodesOf(part.Replicas)))
+		h.Problems = append(h.Problems, fmt.Sprintf("partition %d has no leader, so it takes no events; it needs most of %s%s", part.ID, nodesOf(part.Replicas), orRecover))
 	} else {
 		h.PartitionsLed++
 	}

@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// runOnce starts a node on the directory, has it publish one event, and stops it.
+func runOnce(t *testing.T, dir, data string) protocol.Published {
+	t.Helper()
+	n, err := Start(t.Context(), Config{NodeName: "n1", DataDir: dir, Partitions: 2, ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", GossipAddr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	defer n.Stop(now)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := n.waitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p, err := n.broker.Publish(ctx, &protocol.Publish{Event: protocol.Event{Topic: "a", Data: []byte(data)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestARecoveryThatWasCutShortIsFinishedBeforeTheNodeRuns(t *testing.T) {
+	dir := t.TempDir()
+	before := runOnce(t, dir, "1")
+	plan, err := Recover(RecoverOptions{DataDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a crash leaves it that comes before anything but the record is written.
+	h, err := openHome(dir, homeAtRest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Recovering = plan.ClusterID
+	if err := errors.Join(plan.write(h), h.save()); err != nil {
+		t.Fatal(err)
+	}
+	h.close()
+	if _, err := Start(t.Context(), Config{DataDir: dir, GossipAddr: "127.0.0.1:0"}); err == nil || !strings.Contains(err.Error(), "cut short") {
+		t.Fatalf("got %v, want a refusal to run", err)
+	}
+	again, err := Recover(RecoverOptions{DataDir: dir, Yes: true})
+	if err != nil || again.ClusterID != plan.ClusterID {
+		t.Fatalf("got %+v, %v, want what was begun", again, err)
+	}
+	after := runOnce(t, dir, "2")
+	if after.Offset != 2 || after.Epoch <= before.Epoch {
+		t.Errorf("got offset %d of epoch %d, want 2 of one above %d", after.Offset, after.Epoch, before.Epoch)
+	}
+	var record RecoveryPlan
+	text, err := os.ReadFile(filepath.Join(dir, "recovery-1.json"))
+	if err != nil || json.Unmarshal(text, &record) != nil || record.Finished.IsZero() {
+		t.Errorf("got the record %s, %v, want one that says when it was finished", text, err)
+	}
+	if second, err := Recover(RecoverOptions{DataDir: dir}); err != nil || !strings.Contains(second.ClusterID, "~2.") {
+		t.Errorf("another one: got %+v, %v, want the second", second, err)
+	}
+}
+
+func TestPartitionsThatNobodyHasAreBegunAnewOnlyIfAskedFor(t *testing.T) {
+	dir := t.TempDir()
+	runOnce(t, dir, "1")
+	r, err := openRest(dir, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range uint16(2) {
+		if err := r.store.SetAside(groupOf(p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.close()
+	if plan, err := Recover(RecoverOptions{DataDir: dir, Yes: true}); err == nil || len(plan.Lost) != 2 {
+		t.Fatalf("got %+v, %v, want a refusal that names two partitions", plan, err)
+	}
+	if _, err := Recover(RecoverOptions{DataDir: dir, Yes: true, RecreateLost: true}); err != nil {
+		t.Fatal(err)
+	}
+	if p := runOnce(t, dir, "2"); p.Offset != 1 {
+		t.Errorf("got offset %d, want 1", p.Offset)
+	}
+}
+
+func TestWhatIsNoDataDirectoryIsNotRecovered(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "none")
+	if _, err := Inspect(dir); err == nil {
+		t.Error("a directory that is not there was inspected")
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("it was made")
+	}
+}
