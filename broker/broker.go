@@ -87,6 +87,7 @@ type Broker struct {
 	fatal     func(error)
 
 	catalog atomic.Pointer[Catalog]
+	salt    atomic.Uint32 // the catalog's
 	readers *readers
 	floors  floors
 	leaders leaders
@@ -161,7 +162,10 @@ func (b *Broker) spawn(f func()) bool {
 }
 
 // SetCatalog tells the broker what the meta group has decided.
-func (b *Broker) SetCatalog(c *Catalog) { b.catalog.Store(c) }
+func (b *Broker) SetCatalog(c *Catalog) {
+	b.salt.Store(c.Salt())
+	b.catalog.Store(c)
+}
 
 // Partition is the state machine of a replica on this node, made if need be.
 func (b *Broker) Partition(id uint16) *Partition {

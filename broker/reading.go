@@ -49,7 +49,7 @@ func newReading(s *Subscription) *reading {
 	} else {
 		r = &reading{seats: make([]seat, len(s.selectors)-1), turn: rand.IntN(1 << 16)}
 	}
-	r.Subscription, r.salt = s, s.broker.catalog.Load().Salt()
+	r.Subscription, r.salt = s, s.broker.salt.Load()
 	r.seen = append(r.seen[:0], make([]uint64, len(s.selectors))...)
 	for i, sel := range s.selectors {
 		if sel.Pattern() {

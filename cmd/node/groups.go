@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
@@ -32,7 +33,14 @@ type replica struct {
 	// a little behind what its leader has just now.
 	goal     atomic.Uint64
 	releases releases
+
+	voter  atomic.Bool  // it has a vote,
+	looked atomic.Int64 // as of this, in nanoseconds since 1970
 }
+
+// voteLook is between two looks whether a replica has a vote: readers ask all
+// the time, and Raft allocates for its answer.
+const voteLook = 100 * time.Millisecond
 
 // groups are the open partition groups of this node, by partition.
 type groups struct {
@@ -100,12 +108,11 @@ func (r *replica) Current() bool {
 	if !r.current.Load() {
 		return false
 	}
-	for _, other := range r.Replicas() {
-		if other.NodeID == r.self {
-			return other.Voter
-		}
+	if now := time.Now().UnixNano(); now-r.looked.Load() > int64(voteLook) {
+		r.voter.Store(slices.ContainsFunc(r.Replicas(), func(other raftstore.Replica) bool { return other.NodeID == r.self && other.Voter }))
+		r.looked.Store(now)
 	}
-	return false
+	return r.voter.Load()
 }
 
 // machine is what the broker's state machines have in common.
