@@ -61,13 +61,17 @@ func writeResults(w http.ResponseWriter, results []broker.Result) {
 	writeBody(w, status, "application/json", append(answer, "]}\n"...))
 }
 
-// storeBatch publishes those that are well formed.
+// storeBatch publishes those that are well formed, and that who asks may publish.
 func (s *Server) storeBatch(r *http.Request, items []json.RawMessage, parse func(json.RawMessage) (protocol.Publish, error)) []broker.Result {
+	who := whoOf(r)
 	results := make([]broker.Result, len(items))
 	list := make([]protocol.Publish, 0, len(items))
 	at := make([]int, 0, len(items)) // where the result of each in list goes
 	for i, item := range items {
 		p, err := parse(item)
+		if err == nil {
+			err = who.need(mayPub, p.Event.Topic)
+		}
 		if err != nil {
 			results[i].Err = err
 			continue

@@ -25,6 +25,10 @@ func (n *session) publishPlain(text bool, data []byte) {
 		n.published(nil, broker.Result{Err: err})
 		return
 	}
+	if err := n.conn.who.need(mayPub, topic); err != nil {
+		n.published(nil, broker.Result{Err: err})
+		return
+	}
 	n.publishLater(outgoing{publish: protocol.Publish{Event: e}})
 }
 
@@ -121,7 +125,7 @@ func (n *session) command(c command) {
 	case c.Presence != nil:
 		err = n.presence(c.ID, c.Presence)
 	case c.Refresh != nil:
-		err = protocol.BadRequest.Errorf("this node asks for no tokens, so there is none to refresh")
+		err = n.refresh(c.ID, c.Refresh)
 	}
 	if err != nil {
 		n.refuse(c.ID, err)
@@ -147,7 +151,11 @@ func (n *session) publish(id *uint64, p protocol.Publish) (done bool) {
 	if n.outbox.full() {
 		return false
 	}
-	if err := p.Event.Check(n.loop.server.options.MaxEventBytes); err != nil {
+	err := n.conn.who.need(mayPub, p.Event.Topic)
+	if err == nil {
+		err = p.Event.Check(n.loop.server.options.MaxEventBytes)
+	}
+	if err != nil {
 		n.refuse(id, err)
 		return true
 	}
@@ -170,6 +178,9 @@ func (n *session) subscribeTo(id *uint64, c *protocol.SubscribeCommand) error {
 		return err
 	}
 	if q.onGapError, err = parseOnGap(c.OnGap); err != nil {
+		return err
+	}
+	if err := n.conn.who.permit(q, protocol.StartLatest, true); err != nil {
 		return err
 	}
 	if err := n.mayFollow(id); err != nil {
@@ -223,6 +234,9 @@ func (n *session) unsubscribeFrom(id *uint64, c *protocol.UnsubscribeCommand) er
 // history answers with a page of a topic.
 func (n *session) history(id *uint64, c *protocol.HistoryCommand) error {
 	q, err := historyQuery(c)
+	if err == nil {
+		err = n.conn.who.permit(q, protocol.StartEarliest, false)
+	}
 	if err != nil {
 		return err
 	}

@@ -39,12 +39,13 @@ type conn struct {
 	second   uint16     // in which commands came
 	commands uint16
 
-	in      *buffer  // received, not yet used; nil while idle
-	out     *backlog // what the socket did not take; nil while idle
-	session *session // a WebSocket's commands; nil while there are none
-	poll    *waiting // a long poll's; nil: there is none
-	named   *string  // who the URL says that this is; nil: nobody
-	follows *follow  // what it reads
+	in      *buffer    // received, not yet used; nil while idle
+	out     *backlog   // what the socket did not take; nil while idle
+	session *session   // a WebSocket's commands; nil while there are none
+	poll    *waiting   // a long poll's; nil: there is none
+	named   *string    // who the URL says that this is; nil: nobody
+	who     *principal // whose token it came with, shared by all that came with that; nil: nobody asks
+	follows *follow    // what it reads
 }
 
 // backlog is what a socket did not take. Nothing more is pulled for its
@@ -140,6 +141,7 @@ func (l *loop) forget(c *conn) {
 		c.in.put()
 	}
 	l.dropBacklog(c)
+	l.unbind(c)
 	c.in, c.poll, c.phase = nil, nil, phaseFree
 	l.due[c.slot] = 0
 	l.free = append(l.free, c.slot)

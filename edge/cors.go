@@ -9,7 +9,7 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-const exposed = "Pushd-Cursor, Pushd-Up-To-Date, ETag, Link, Retry-After"
+const exposed = "Pushd-Cursor, Pushd-Up-To-Date, ETag, Link, Retry-After, WWW-Authenticate"
 
 // checkOrigin lets pages of allowed origins read answers, and keeps those of
 // others from doing anything: a page anywhere may otherwise POST to a broker on
@@ -23,12 +23,13 @@ func (s *Server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	if s.allowed(origin, r.Host) {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 		w.Header().Set("Access-Control-Expose-Headers", exposed)
+		s.allowCredentials(w, origin, r.Host)
 		return nil
 	}
 	if r.Method == http.MethodGet && !wantsUpgrade(r) || r.Method == http.MethodHead {
 		return nil // the browser keeps the answer from the page
 	}
-	return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin in the node's configuration", clip(origin))
+	return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin by --allow-origin", clip(origin))
 }
 
 func (s *Server) allowed(origin, host string) bool {
@@ -49,6 +50,13 @@ func (s *Server) allowed(origin, host string) bool {
 	return false
 }
 
+// allowCredentials lets a trusted page send its visitor's cookie.
+func (s *Server) allowCredentials(w http.ResponseWriter, origin, host string) {
+	if s.options.Auth != nil && s.trusts(origin, host) {
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+	}
+}
+
 // preflight answers OPTIONS: to a browser, whether its page may; to anyone
 // else, what the path takes.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request, found *route) error {
@@ -57,9 +65,10 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, found *route)
 	if origin := r.Header.Get("Origin"); origin != "" && r.Header.Get("Access-Control-Request-Method") != "" {
 		h.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 		if !s.allowed(origin, r.Host) {
-			return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin in the node's configuration", clip(origin))
+			return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin by --allow-origin", clip(origin))
 		}
 		h.Set("Access-Control-Allow-Origin", origin)
+		s.allowCredentials(w, origin, r.Host)
 		h.Set("Access-Control-Allow-Methods", found.allow())
 		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
 			h.Set("Access-Control-Allow-Headers", asked)

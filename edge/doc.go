@@ -11,6 +11,8 @@
 //     are not written. Its queue is the log.
 //   - Every refusal is RFC 9457 problem+json, or its WebSocket form.
 //   - Nothing a client sends is allocated by its claimed length.
+//   - With an [Auth], nobody reads, publishes or operates without the right to,
+//     nor for longer than the token or key that gave it is good.
 //
 // # Parts
 //
@@ -27,6 +29,9 @@
 //	poll sse follower             short polls, and what net/http serves over HTTP/2
 //	form writers frame            encodings; extension deflate: permessage-deflate
 //	bounds limits                 what one client may do
+//	auth, auth_…                  who a client is, and what it may: keys and apikeys,
+//	                              jwks, token, rights, carrier (how it comes),
+//	                              tickets, loop (while it is connected), sign
 //	presence attendance           who is in a topic, and what readers are told of it
 //	topics policies cluster webhooks health metrics static    the rest
 //

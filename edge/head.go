@@ -126,12 +126,8 @@ func (l *loop) request(c *conn, r *http.Request) {
 	w := &response{header: http.Header{}}
 	fail := func(err error) { l.refuse(c, w, r, err) }
 	err := l.server.checkRequest(w, r)
-	switch {
-	case err != nil:
-	case wantsUpgrade(r):
-		err = l.upgrade(c, w, r, fail)
-	default:
-		err = l.read(c, w, r, fail)
+	if err == nil {
+		err = l.identified(c, w, r, fail)
 	}
 	if err != nil {
 		fail(err)

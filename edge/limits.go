@@ -70,3 +70,25 @@ const (
 	drainSpread  = 200 * time.Millisecond // a client that was told to move comes back within this
 	preflightAge = "600"                  // seconds that a browser remembers a preflight
 )
+
+// Limits of authentication.
+const (
+	maxGrants      = 128     // patterns of one cap
+	maxAuthKeys    = 64      // keys of one source that tokens are checked by
+	maxAPIKeys     = 10_000  // lines of a file of API keys
+	maxRemoved     = 10_000  // API keys that were taken out, and are known to have been good
+	maxKeyFile     = 8 << 20 // any file of keys
+	maxJWKS        = 64 << 10
+	maxRemembered  = 4096    // tokens, twice: verified lately
+	maxTickets     = 100_000 // that a node has given out and nobody has used yet
+	maxTicketBytes = 256
+	minSecretBytes = 16 // of an HS256 secret; RFC 7518 asks for 32, less than which is warned of
+
+	authLeeway   = 5 * time.Second  // by which clocks may differ
+	tokenNotice  = 30 * time.Second // before a token ends its client is told
+	ticketTime   = 60 * time.Second // a ticket's
+	keyFileEvery = time.Second      // files are looked at
+	jwksEvery    = 5 * time.Minute  // an issuer's keys are fetched
+	jwksPause    = 10 * time.Second // between two fetches for keys that are not known
+	jwksTimeout  = 5 * time.Second  // of a fetch
+)

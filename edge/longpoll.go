@@ -22,6 +22,9 @@ type waiting struct {
 
 // longPoll waits for the first event on the loop.
 func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f format, fail func(error)) error {
+	if err := c.who.permit(q, protocol.StartEarliest, true); err != nil {
+		return err
+	}
 	if err := l.admit(c); err != nil {
 		return err
 	}
@@ -176,6 +179,7 @@ func (w *response) page(p *waiting, b *broker.Batch) {
 // is the last.
 func (l *loop) finish(c *conn, w *response, last bool) {
 	c.poll, c.phase = nil, phaseHead
+	l.unbind(c)
 	if last {
 		w.header.Set("Connection", "close")
 	}

@@ -78,8 +78,12 @@ func TestAPollTellsWhatHasNotChanged(t *testing.T) {
 }
 
 // pipeTo is a connection to a loop in fake time, whose readers are all r.
-func pipeTo(t *testing.T, r reader) *raw {
-	s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+func pipeTo(t *testing.T, r reader, change ...func(*Options)) *raw {
+	var o Options
+	for _, f := range change {
+		f(&o)
+	}
+	s := newServer(o, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
 	l := newLoop(s, newConns())
 	go l.run()
 	here, there := net.Pipe()

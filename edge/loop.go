@@ -18,6 +18,7 @@ type loop struct {
 	slabs   []*slab
 	free    []int32
 	due     []uint32 // by slot: the tick at which the connection's time is up; 0: never
+	tokens  []uint32 // by slot: the tick at which its token is looked at; as long as it has to be
 	count   int      // connections
 	readers int      // of them, those that the drain waits for
 
@@ -177,6 +178,7 @@ func (l *loop) look(now time.Time) {
 			l.guard(c.id(), func() { l.expire(c) })
 		}
 	}
+	l.lookAtTokens()
 }
 
 // after makes a connection expire in d, instead of whatever was due.

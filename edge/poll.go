@@ -16,6 +16,11 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 	if r.Method == http.MethodHead {
 		q.wait = 0 // there is no body to wait for
 	}
+	who := whoOf(r)
+	if err := who.permit(q, protocol.StartEarliest, q.wait > 0); err != nil {
+		return err
+	}
+	q.wait = who.within(q.wait)
 	sub, err := s.open(q, protocol.StartEarliest, q.wait > 0)
 	if err != nil {
 		return err
@@ -123,6 +128,7 @@ func sameCursor(ifNoneMatch []string, now, begun string) bool {
 func nextLink(u *url.URL, values url.Values, cursor string) string {
 	next := maps.Clone(values)
 	next.Set("after", cursor)
+	next.Del(ticketParam) // which is used up
 	return "<" + u.EscapedPath() + "?" + next.Encode() + `>; rel="next"`
 }
 

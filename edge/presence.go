@@ -48,7 +48,11 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.listMembers(r.Context(), r.PathValue("topic"), q.Get("after"), limit)
+	topic := r.PathValue("topic")
+	if err := whoOf(r).need(mayPres, topic); err != nil {
+		return err
+	}
+	list, err := s.listMembers(r.Context(), topic, q.Get("after"), limit)
 	if err != nil {
 		return err
 	}
@@ -95,6 +99,9 @@ func checkMembersLimit(n int, text string) error {
 // presence answers with a page of a topic's members. With info it first replaces
 // what this connection's member says of itself.
 func (n *session) presence(id *uint64, c *protocol.PresenceCommand) error {
+	if err := n.conn.who.need(mayPres, c.Topic); err != nil {
+		return err
+	}
 	if c.Limit == 0 {
 		c.Limit = protocol.DefaultPageEvents
 	}
@@ -102,6 +109,9 @@ func (n *session) presence(id *uint64, c *protocol.PresenceCommand) error {
 		return err
 	}
 	if len(c.Info) > 0 {
+		if n.conn.who != nil && n.conn.who.info != nil {
+			return protocol.Forbidden.Errorf("the token says what this member says of itself (info); refresh with another token to change it")
+		}
 		info, err := protocol.CheckInfo(c.Info)
 		if err != nil {
 			return err

@@ -42,9 +42,25 @@ func writeProblem(w http.ResponseWriter, err error) {
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}
+	if challenge := challengeOf(&e); challenge != "" {
+		h.Set("WWW-Authenticate", challenge)
+	}
 	h.Del("ETag")
 	h.Set("Cache-Control", "no-store")
 	writeBody(w, status, "application/problem+json", protocol.AppendProblem(nil, &e))
+}
+
+// challengeOf says how to get in (RFC 6750 §3), "" for other errors.
+func challengeOf(e *protocol.Error) string {
+	switch {
+	case e.Code == protocol.Unauthorized:
+		return `Bearer realm="pushd"`
+	case e.Code == protocol.Forbidden:
+		return `Bearer realm="pushd", error="insufficient_scope"`
+	case e.Code.Status() == http.StatusUnauthorized:
+		return `Bearer realm="pushd", error="invalid_token"`
+	}
+	return ""
 }
 
 // writeBody answers with a whole body.

@@ -20,6 +20,9 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if err := protocol.CheckTopic(topic); err != nil {
 		return err
 	}
+	if err := whoOf(r).need(mayPub, topic); err != nil {
+		return err
+	}
 	if mediaOf(r.Header.Get("Content-Type")) == cloudBatch {
 		return s.publishCloudBatch(w, r, topic)
 	}

@@ -19,30 +19,33 @@ type route struct {
 	path     string
 	segments []string
 	methods  map[string]handler
-	read     bool // GET reads events: the loops serve it, too
+	read     bool   // GET reads events: the loops serve it, too
+	public   bool   // for everybody, whoever that is
+	operates string // the system topic that takes the right admin; "": the handler looks at rights
 }
 
 func (s *Server) table() []route {
 	list := []route{
-		{path: "/", methods: on(http.MethodGet, redirect("/console/"))},
-		{path: "/console", methods: on(http.MethodGet, redirect("/console/"))},
-		{path: "/livez", methods: on(http.MethodGet, s.livez)},
-		{path: "/readyz", methods: on(http.MethodGet, s.readyz)},
-		{path: "/metrics", methods: on(http.MethodGet, s.serveMetrics)},
-		{path: "/v1/cluster", methods: on(http.MethodGet, s.clusterStatus)},
-		{path: "/v1/cluster/leave", methods: on(http.MethodPost, s.changeCluster(protocol.LeaveItself))},
-		{path: "/v1/cluster/restore", methods: on(http.MethodPost, s.restore)},
-		{path: "/v1/cluster/rebalance", methods: on(http.MethodPost, s.changeCluster(protocol.Rebalance))},
-		{path: "/v1/cluster/nodes/{node}/remove", methods: on(http.MethodPost, s.changeCluster(protocol.RemoveNode))},
-		{path: "/v1/cluster/partitions/{partition}/transfer", methods: on(http.MethodPost, s.changeCluster(protocol.Transfer))},
-		{path: "/v1/cluster/partitions/{partition}/move", methods: on(http.MethodPost, s.changeCluster(protocol.Move))},
+		{path: "/", public: true, methods: on(http.MethodGet, redirect("/console/"))},
+		{path: "/console", public: true, methods: on(http.MethodGet, redirect("/console/"))},
+		{path: "/livez", public: true, methods: on(http.MethodGet, s.livez)},
+		{path: "/readyz", public: true, methods: on(http.MethodGet, s.readyz)},
+		{path: "/metrics", operates: "$metrics", methods: on(http.MethodGet, s.serveMetrics)},
+		{path: "/v1/cluster", operates: "$cluster", methods: on(http.MethodGet, s.clusterStatus)},
+		{path: "/v1/cluster/leave", operates: "$cluster", methods: on(http.MethodPost, s.changeCluster(protocol.LeaveItself))},
+		{path: "/v1/cluster/restore", operates: "$cluster", methods: on(http.MethodPost, s.restore)},
+		{path: "/v1/cluster/rebalance", operates: "$cluster", methods: on(http.MethodPost, s.changeCluster(protocol.Rebalance))},
+		{path: "/v1/cluster/nodes/{node}/remove", operates: "$cluster", methods: on(http.MethodPost, s.changeCluster(protocol.RemoveNode))},
+		{path: "/v1/cluster/partitions/{partition}/transfer", operates: "$cluster", methods: on(http.MethodPost, s.changeCluster(protocol.Transfer))},
+		{path: "/v1/cluster/partitions/{partition}/move", operates: "$cluster", methods: on(http.MethodPost, s.changeCluster(protocol.Move))},
 		{path: "/v1/events", read: true, methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publishBatch}},
-		{path: "/v1/policies", methods: on(http.MethodGet, s.listPolicies)},
-		{path: "/v1/policies/{pattern}", methods: map[string]handler{
+		{path: "/v1/policies", operates: "$policies", methods: on(http.MethodGet, s.listPolicies)},
+		{path: "/v1/policies/{pattern}", operates: "$policies", methods: map[string]handler{
 			http.MethodGet: s.getPolicy, http.MethodPut: s.putPolicy, http.MethodDelete: s.deletePolicy,
 		}},
-		{path: "/v1/topics", methods: on(http.MethodGet, s.listTopics)},
-		{path: "/v1/topics/{topic}", methods: map[string]handler{http.MethodGet: s.getTopic, http.MethodDelete: s.deleteTopic}},
+		{path: "/v1/tickets", methods: on(http.MethodPost, s.createTicket)},
+		{path: "/v1/topics", operates: "$topics", methods: on(http.MethodGet, s.listTopics)},
+		{path: "/v1/topics/{topic}", operates: "$topics", methods: map[string]handler{http.MethodGet: s.getTopic, http.MethodDelete: s.deleteTopic}},
 		{path: "/v1/topics/{topic}/presence", methods: on(http.MethodGet, s.getPresence)},
 		{path: "/v1/topics/{topic}/events", read: true, methods: map[string]handler{http.MethodGet: s.readEvents, http.MethodPost: s.publish}},
 	}
@@ -94,6 +97,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("request failed", "path", r.URL.Path, "err", err)
 	}
 	s.metrics.refused(asError(err).Code)
+	if comesBackInVain(r, err) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	writeProblem(w, err)
 }
 
@@ -127,6 +134,10 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) error {
 		return protocol.MethodNotAllowed.Errorf("%s does not take %s; it takes %s", clip(r.URL.Path), clip(r.Method), found.allow())
 	}
 	if err := s.checkRequest(w, r); err != nil {
+		return err
+	}
+	r, err := s.authorize(r, found)
+	if err != nil {
 		return err
 	}
 	return h(w, r)

@@ -29,6 +29,9 @@ type Options struct {
 	Metrics  func(dst []byte) []byte // appends the rest of the node's to /metrics; nil: there are none
 	Log      *slog.Logger            // nil discards
 	Tracer   trace.Tracer            // of publishes over HTTP; nil: none
+	Auth     *Auth                   // who is let in; nil: everybody may do everything
+	NodeID   string                  // in tickets, without a dot
+	Redeem   Redeemer                // nil: tickets are good at the node that made them only
 
 	Origins       []string // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
 	MaxEventBytes int      // payload of an event; 0 means 1 MiB
@@ -53,6 +56,7 @@ type Server struct {
 	reached   reached
 	handed    *handed        // what the loops give to http
 	tasks     sync.WaitGroup // what loops would have to wait for
+	tickets   tickets
 
 	draining    context.Context // done when Shutdown begins
 	startDrain  context.CancelFunc
@@ -90,6 +94,9 @@ func newServer(o Options, subscribe subscriber) *Server {
 	s.draining, s.startDrain = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.routes = s.table()
+	if o.Auth != nil {
+		o.Auth.revoked = s.endRevoked
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)

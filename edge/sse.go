@@ -17,6 +17,7 @@ type sseStream struct {
 	follower *follower
 	blocks   sseBlocks
 	wake     chan struct{}
+	token    *tokenClock
 
 	mu    sync.Mutex // guards ended, and w against use behind it
 	ended bool
@@ -28,6 +29,9 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 		return errDraining()
 	}
 	if err := resumeSSE(r, q); err != nil {
+		return err
+	}
+	if err := whoOf(r).permit(q, protocol.StartLatest, true); err != nil {
 		return err
 	}
 	sub, err := s.open(q, protocol.StartLatest, true)
@@ -57,6 +61,8 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, q *query) erro
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	st.token = newTokenClock(whoOf(r))
+	defer st.token.stop()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer st.end()
@@ -123,6 +129,11 @@ func (st *sseStream) run(ctx, turn context.Context) {
 		case <-st.wake:
 		case <-beat.C:
 			ok = st.beat()
+		case <-st.token.due:
+			ok = st.noticeToken()
+		case <-st.token.gone:
+			st.revoke()
+			return
 		case <-turn.Done(): // with ctx, too
 		}
 	}
@@ -159,6 +170,20 @@ func (st *sseStream) beat() bool {
 		out = protocol.AppendSSEPosition(out, f.given)
 	}
 	return st.write(out)
+}
+
+// noticeToken tells the reader that its token ends soon; false if it has.
+func (st *sseStream) noticeToken() bool {
+	left, ok := st.token.notice()
+	return ok && st.write(protocol.AppendSSE(nil, "", protocol.SSEToken, protocol.AppendTokenTime(nil, left)))
+}
+
+// revoke ends the stream of a reader whose key was taken out. One whose rights
+// have changed may come back for what they are now.
+func (st *sseStream) revoke() {
+	if !st.token.who.key.follows.Load() {
+		st.write(protocol.AppendSSE(nil, "", protocol.SSEError, protocol.AppendProblem(nil, asError(errRevoked()))))
+	}
 }
 
 func (st *sseStream) drain() {

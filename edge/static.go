@@ -19,10 +19,10 @@ const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 
 // staticRoutes serves the embedded files.
 func staticRoutes() []route {
-	list := []route{{path: "/pushd.js", methods: on(http.MethodGet, file(js.Files, "pushd.js"))}}
+	list := []route{{path: "/pushd.js", public: true, methods: on(http.MethodGet, file(js.Files, "pushd.js"))}}
 	for _, name := range []string{"index.html", "console.css", "console.js"} {
 		at := "/console/" + strings.TrimSuffix(name, "index.html")
-		list = append(list, route{path: at, methods: on(http.MethodGet, file(console.Files, name))})
+		list = append(list, route{path: at, public: true, methods: on(http.MethodGet, file(console.Files, name))})
 	}
 	return list
 }

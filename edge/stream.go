@@ -45,6 +45,9 @@ func (l *loop) read(c *conn, w *response, r *http.Request, fail func(error)) err
 // stream serves Server-Sent Events (WHATWG HTML §9.2). The stream ends with the
 // connection.
 func (l *loop) stream(c *conn, w *response, q *query, fail func(error)) error {
+	if err := c.who.permit(q, protocol.StartLatest, true); err != nil {
+		return err
+	}
 	if err := l.admit(c); err != nil {
 		return err
 	}

@@ -27,16 +27,16 @@ func (s *Server) webhookRoutes() []route {
 		return on(http.MethodPost, s.onWebhook(h))
 	}
 	return []route{
-		{path: "/v1/webhooks", methods: map[string]handler{http.MethodGet: s.listWebhooks, http.MethodPost: s.createWebhook}},
-		{path: "/v1/webhooks/{id}", methods: map[string]handler{
+		{operates: "$webhooks", path: "/v1/webhooks", methods: map[string]handler{http.MethodGet: s.listWebhooks, http.MethodPost: s.createWebhook}},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}", methods: map[string]handler{
 			http.MethodGet: s.onWebhook(getWebhook), http.MethodPatch: s.onWebhook(patchWebhook), http.MethodDelete: s.onWebhook(deleteWebhook),
 		}},
-		{path: "/v1/webhooks/{id}/attempts", methods: on(http.MethodGet, s.onWebhook(listAttempts))},
-		{path: "/v1/webhooks/{id}/pause", methods: post(pauseWebhook)},
-		{path: "/v1/webhooks/{id}/resume", methods: post(resumeWebhook)},
-		{path: "/v1/webhooks/{id}/test", methods: post(testWebhook)},
-		{path: "/v1/webhooks/{id}/replay", methods: post(replayWebhook)},
-		{path: "/v1/webhooks/{id}/rotate-secret", methods: post(rotateSecret)},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}/attempts", methods: on(http.MethodGet, s.onWebhook(listAttempts))},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}/pause", methods: post(pauseWebhook)},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}/resume", methods: post(resumeWebhook)},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}/test", methods: post(testWebhook)},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}/replay", methods: post(replayWebhook)},
+		{operates: "$webhooks", path: "/v1/webhooks/{id}/rotate-secret", methods: post(rotateSecret)},
 	}
 }
 

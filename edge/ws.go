@@ -96,6 +96,9 @@ func (l *loop) upgrade(c *conn, w http.ResponseWriter, r *http.Request, fail fun
 	if len(q.selectors) == 0 && name == "" {
 		return protocol.BadTopic.Errorf("no topic named; give at least one topic=…, or offer the subprotocol %s and subscribe later", protocol.SubprotocolJSON)
 	}
+	if err := c.who.permit(q, protocol.StartLatest, true); err != nil {
+		return err
+	}
 	if err := l.admit(c); err != nil {
 		return err
 	}

@@ -126,6 +126,12 @@ type Problem struct {
 	Expected     *uint64 `json:"expected,omitempty"`
 }
 
+// Ticket is the answer of POST /v1/tickets: it opens one stream.
+type Ticket struct {
+	Ticket      string `json:"ticket"`
+	ExpiresInMS int64  `json:"expires_in_ms"`
+}
+
 // Err turns the problem back into the error it was made from.
 func (p *Problem) Err() *Error {
 	detail := p.Detail

@@ -142,6 +142,28 @@ func ParseCursor(text string, salt uint32) (Cursor, error) {
 	return c, nil
 }
 
+// CursorCovers says for each of a reader's selectors whether the cursor was
+// issued for it, so that it goes on there with what is new to it. The text is not
+// checked: that is for [ParseCursor], which takes the salt. What is none covers
+// nothing.
+func CursorCovers(text string, selectors []Selector) []bool {
+	covered := make([]bool, len(selectors))
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if len(text) > MaxCursorText || err != nil || len(b) < 7 || b[0] != cursorVersion && b[0] != cursorBegan {
+		return covered
+	}
+	c, ok := parseCursorBody(b[0], b[1:len(b)-4])
+	if !ok {
+		return covered
+	}
+	whole := c.Marks == nil && c.Set == SetFingerprint(selectors)
+	for i, s := range selectors {
+		f := s.Fingerprint()
+		covered[i] = whole || slices.ContainsFunc(c.Marks, func(m Mark) bool { return m.Fingerprint == f })
+	}
+	return covered
+}
+
 func parseCursorBody(version byte, b []byte) (c Cursor, ok bool) {
 	n := b[0]
 	b = b[1:]

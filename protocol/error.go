@@ -26,7 +26,10 @@ const (
 	BadInfo          Code = "bad_info"           // 400: what a member says of itself is too long, or no JSON
 	BadSubprotocol   Code = "bad_subprotocol"    // 400: no offered WebSocket subprotocol is known
 	BadHandshake     Code = "bad_handshake"      // 400: not a WebSocket handshake
-	Unauthorized     Code = "unauthorized"       // 401
+	TokenInURL       Code = "token_in_url"       // 400: a URL is no place for a token: logs and histories keep it
+	Unauthorized     Code = "unauthorized"       // 401: no token, key or ticket came with the request
+	BadToken         Code = "bad_token"          // 401: what came is not valid here
+	TokenExpired     Code = "token_expired"      // 401: get a new one
 	Forbidden        Code = "forbidden"          // 403
 	OriginNotAllowed Code = "origin_not_allowed" // 403
 	PresenceOff      Code = "presence_off"       // 403: the topic's policy has no presence
@@ -59,7 +62,7 @@ const (
 // Status is the HTTP status that carries the code.
 func (c Code) Status() int {
 	switch c {
-	case Unauthorized:
+	case Unauthorized, BadToken, TokenExpired:
 		return http.StatusUnauthorized
 	case Forbidden, OriginNotAllowed, PresenceOff, ProducerFenced:
 		return http.StatusForbidden

@@ -97,7 +97,8 @@ type PresenceCommand struct {
 	Info  json.RawMessage `json:"info,omitempty"`
 }
 
-// RefreshCommand replaces the session's token.
+// RefreshCommand replaces the session's token by another one of the same sub; its
+// reply is {"refreshed":…}, a [TokenTime].
 type RefreshCommand struct {
 	Token string `json:"token"`
 }
@@ -117,6 +118,13 @@ type Push struct {
 	Gap          *Gap           `json:"gap,omitempty"`
 	Presence     *Presence      `json:"presence,omitempty"`
 	Drain        *Drain         `json:"drain,omitempty"`
+	Refreshed    *TokenTime     `json:"refreshed,omitempty"`
+	Token        *TokenTime     `json:"token,omitempty"` // it ends soon
+}
+
+// TokenTime is what is left of a token's time, in milliseconds.
+type TokenTime struct {
+	ExpiresInMS int64 `json:"expires_in_ms"`
 }
 
 // Subscribed answers a subscribe.

@@ -15,6 +15,7 @@ const (
 	MaxCursorText      = 4 << 10 // characters of a cursor
 	MaxMarks           = 32      // selectors that a cursor tells apart
 	MaxPartitions      = 1 << 10 // partitions of a cluster
+	MaxTokenBytes      = 8 << 10 // a token, of whatever kind
 	MaxInfoBytes       = 1 << 10 // what a member of a topic says of itself
 	MaxPageMembers     = 1000    // limit= of a list of members, and the members that one push names
 	MaxPageEvents      = 1000    // limit= of a poll

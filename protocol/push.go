@@ -41,6 +41,20 @@ func AppendDrain(dst []byte, d Drain) []byte {
 	return append(dst, '}')
 }
 
+// AppendTokenPush tells a client that its token ends soon.
+func AppendTokenPush(dst []byte, t TokenTime) []byte {
+	dst = append(dst, `{"token":`...)
+	dst = AppendTokenTime(dst, t)
+	return append(dst, '}')
+}
+
+// AppendTokenTime writes it as a JSON object.
+func AppendTokenTime(dst []byte, t TokenTime) []byte {
+	dst = append(dst, `{"expires_in_ms":`...)
+	dst = strconv.AppendInt(dst, t.ExpiresInMS, 10)
+	return append(dst, '}')
+}
+
 // AppendSubscribed answers a subscribe.
 func AppendSubscribed(dst []byte, id *uint64, s *Subscribed) []byte {
 	dst = appendNumber(append(dst, '{'), "id", id)

@@ -12,6 +12,7 @@ const (
 	SSEGap      = "pushd.gap"
 	SSEDrain    = "pushd.drain"
 	SSEPresence = "pushd.presence"
+	SSEToken    = "pushd.token" // the token ends soon: {"expires_in_ms"}
 	SSEError    = "pushd.error"
 )
 

@@ -47,6 +47,14 @@ type Config struct {
 
 	ClusterKeyFile string // keys that nodes share, as pushd keygen makes them; "" means none
 
+	AuthHS256KeyFile  string   // secrets that clients' HS256 tokens are signed with; "" means none
+	AuthPublicKeyFile string   // PEM: keys that RS256, ES256 and EdDSA tokens are checked by; "" means none
+	AuthJWKSURL       string   // an issuer's set of such keys; "" means none
+	AuthIssuer        string   // iss that tokens must have; "" means any
+	AuthAudience      string   // aud that tokens must have; "" means any
+	AuthKeysFile      string   // API keys; "" means none
+	AllowOrigin       []string // browser origins beside the node's own and localhost, as https://app.example.com; "*" means any, without cookies
+
 	Limits    Limits // of one client
 	WSDeflate bool   // compress WebSockets where clients offer permessage-deflate
 
@@ -124,8 +132,6 @@ func (c Config) Check() error {
 		return &ConfigError{"role", fmt.Sprintf("%q is not full or edge", c.Role)}
 	case !validName(c.NodeName):
 		return &ConfigError{"node-name", fmt.Sprintf("%q is not 1 to %d of A-Z a-z 0-9 . _ -", c.NodeName, maxNameBytes)}
-	case !c.InsecureNoAuth && !loopback(c.ClientAddr):
-		return &ConfigError{"client-addr", c.ClientAddr + " is reachable from other hosts and no keys are configured; use a loopback address, or say --insecure-no-auth if everybody may read and publish"}
 	case !c.InsecureCluster && c.ClusterKeyFile == "" && !(loopback(c.PeerAddr) && loopback(c.GossipAddr)):
 		return &ConfigError{"peer-addr", "peer and gossip addresses beyond loopback are open to everybody without cluster keys; make a key with pushd keygen and give it to all nodes with --cluster-key-file, or say --insecure-cluster on a network you trust"}
 	}
@@ -135,6 +141,9 @@ func (c Config) Check() error {
 		}
 	}
 	if err := c.checkClients(); err != nil {
+		return err
+	}
+	if err := c.checkAuth(); err != nil {
 		return err
 	}
 	if err := c.Limits.Check(); err != nil {

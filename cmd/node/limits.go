@@ -23,6 +23,7 @@ const (
 	silenceLook     = 50 * time.Millisecond  // between looks for leaders that say nothing
 	silentFor       = 300 * time.Millisecond // a leader that says nothing for so long is called
 	heardLately     = 200 * time.Millisecond // a leader that another node has heard so lately lives
+	redeemTimeout   = 2 * time.Second        // a ticket's node has to answer within this
 	callFor         = 150 * time.Millisecond // and replaced if it does not answer within this
 	silenceRest     = time.Second            // between taking over from one node twice
 	strayFor        = 3 * time.Second        // a replica that the catalog gives to others is kept so long

@@ -106,7 +106,9 @@ func (n *Node) open(ctx, run context.Context) (err error) {
 	if err := n.openWebhooks(run); err != nil {
 		return err
 	}
-	n.openEdge()
+	if err := n.openEdge(run); err != nil {
+		return err
+	}
 	n.wg.Go(func() { n.reconcile(run) })
 	n.wg.Go(func() { n.watchFatal(run) })
 	n.wg.Go(func() { n.dropStrays(run) })
@@ -217,12 +219,25 @@ func (n *Node) handlePeers() {
 	})
 }
 
-func (n *Node) openEdge() {
+func (n *Node) openEdge(run context.Context) error {
+	auth, err := openAuth(n.cfg.auth())
+	if err != nil {
+		return err
+	}
 	n.edge = edge.New(edge.Options{
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
 		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate, Limits: n.cfg.Limits,
+		Auth: auth, NodeID: n.home.NodeID, Redeem: n.redeem, Origins: n.cfg.AllowOrigin,
 	})
+	n.link.Handle(methodTicket, func(_ context.Context, _ string, req []byte) ([]byte, error) {
+		credential, err := n.edge.TakeTicket(string(req))
+		return []byte(credential), toLink(err)
+	})
+	if auth != nil {
+		n.wg.Go(func() { auth.Run(run) })
+	}
 	n.serveClients()
+	return nil
 }
 
 // Ready is nil when the node can serve any client: it knows the cluster, every

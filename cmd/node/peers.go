@@ -25,6 +25,7 @@ const (
 	methodWebhooks                      // what another node's webhooks ask of this one's
 	methodWebhookKey                    // the key that seals webhook secrets
 	methodRecord                        // topics whose presence the asked node is to record; JSON
+	methodTicket                        // what a client's ticket stands for, which the asked node has made
 )
 
 // peers are the other nodes as the broker sees them.

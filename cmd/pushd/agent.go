@@ -31,7 +31,7 @@ func agentFlags() []cli.Flag {
 	text := func(name, env, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
 	}
-	return append(limitFlags(), []cli.Flag{
+	return append(append(limitFlags(), authFlags()...), []cli.Flag{
 		&cli.StringFlag{Name: "config", EnvVars: []string{"PUSHD_CONFIG"}, Usage: "YAML `FILE` with the same settings"},
 		text("node-name", "NODE_NAME", "`NAME`, unique in the cluster (default: the host's name and the client port)"),
 		text("data-dir", "DATA_DIR", "`DIR` for the node's data (default: pushd-data)"),
@@ -101,6 +101,7 @@ func runAgent(c *cli.Context) error {
 		}
 	}
 	readLimits(c, &cfg.Limits)
+	readAuth(c, &cfg)
 	if joined := append(slices.Clone(c.StringSlice("join")), c.Args().Slice()...); len(joined) > 0 {
 		cfg.Join = joined
 	}

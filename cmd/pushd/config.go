@@ -32,6 +32,7 @@ type file struct {
 	DrainTimeout    *time.Duration `yaml:"drain_timeout"`
 	ClusterKeyFile  *string        `yaml:"cluster_key_file"`
 	Limits          *limits        `yaml:"limits"`
+	AllowOrigin     *[]string      `yaml:"allow_origin"`
 	WSDeflate       *bool          `yaml:"ws_deflate"`
 	ClientSocket    *string        `yaml:"client_socket"`
 	TLSCertFile     *string        `yaml:"tls_cert_file"`
@@ -39,6 +40,13 @@ type file struct {
 	ProxyProtocol   *bool          `yaml:"proxy_protocol"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
+
+	AuthHS256KeyFile  *string `yaml:"auth_hs256_key_file"`
+	AuthPublicKeyFile *string `yaml:"auth_public_key_file"`
+	AuthJWKSURL       *string `yaml:"auth_jwks_url"`
+	AuthIssuer        *string `yaml:"auth_issuer"`
+	AuthAudience      *string `yaml:"auth_audience"`
+	AuthKeysFile      *string `yaml:"auth_keys_file"`
 
 	WebhookAllowPrivate *bool `yaml:"webhook_allow_private"`
 	WebhookAllowHTTP    *bool `yaml:"webhook_allow_http"`

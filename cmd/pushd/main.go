@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -75,7 +76,7 @@ func newApp(in io.Reader, out, talk io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			agentCommand(), devCommand(), publishCommand(), subscribeCommand(),
 			topicsCommand(), presenceCommand(), policiesCommand(), webhooksCommand(), clusterCommand(), membersCommand("nodes"), partitionsCommand(),
-			snapshotCommand(), checkCommand(), keygenCommand(), keyringCommand(), tlsCommand(),
+			snapshotCommand(), checkCommand(), tokenCommand(), keygenCommand(), keyringCommand(), tlsCommand(),
 			versionCommand(), completionCommand(),
 		},
 	}
@@ -124,6 +125,9 @@ func explain(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return text + "\nIf the server's certificate is signed by an authority of your own, name that with --ca-file or PUSHD_CA_FILE."
 	}
+	if protocol.CodeOf(err).Status() == http.StatusUnauthorized {
+		text += "\nName a file with a token or an API key by --token-file, or put it into PUSHD_TOKEN; pushd token makes tokens."
+	}
 	if errors.Is(err, client.ErrUnreachable) {
 		text += "\nIs it running? Start one with 'pushd dev', or name another with --server or PUSHD_SERVER."
 	}
@@ -146,7 +150,7 @@ func exitCode(err error) int {
 	switch protocol.CodeOf(err) {
 	case protocol.NoSuchTopic, protocol.NoSuchRoute, protocol.NoSuchPolicy, protocol.NoSuchNode, protocol.NoSuchWebhook:
 		return exitNotFound
-	case protocol.Unauthorized, protocol.Forbidden, protocol.OriginNotAllowed, protocol.PresenceOff:
+	case protocol.Unauthorized, protocol.BadToken, protocol.TokenExpired, protocol.Forbidden, protocol.OriginNotAllowed, protocol.PresenceOff:
 		return exitDenied
 	case protocol.BadRequest, protocol.BadTopic, protocol.BadCursor, protocol.BadEventID, protocol.BadEventType, protocol.BadHeader, protocol.BadMember, protocol.BadInfo, protocol.BadContentType, protocol.TooManyTopics:
 		return exitUsage

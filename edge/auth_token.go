@@ -1,0 +1,156 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/pushd/pushd/protocol"
+)
+
+// claims are what a token says.
+type claims struct {
+	jwt.RegisteredClaims
+	Cap  map[string][]string `json:"cap"`
+	Info json.RawMessage     `json:"info,omitempty"`
+}
+
+// errUnknownKey says that a token names a key that is not known, and that its
+// issuer may know it.
+var errUnknownKey = errors.New("the token's key is not known yet")
+
+// newParser makes what checks tokens, for all keys alike. Which algorithm a token
+// may have is its key's to say.
+func newParser(issuer, audience string) *jwt.Parser {
+	o := []jwt.ParserOption{
+		jwt.WithValidMethods([]string{algHS256.name, algRS256.name, algES256.name, algEdDSA.name}),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(authLeeway), jwt.WithStrictDecoding(),
+	}
+	if issuer != "" {
+		o = append(o, jwt.WithIssuer(issuer))
+	}
+	if audience != "" {
+		o = append(o, jwt.WithAudience(audience))
+	}
+	return jwt.NewParser(o...)
+}
+
+// verify checks a token and gives whose it is. The error is for a client to see,
+// or errUnknownKey.
+func (a *Auth) verify(token string) (*principal, error) {
+	var c claims
+	var key *authKey
+	_, err := a.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		if _, critical := t.Header["crit"]; critical {
+			return nil, protocol.BadToken.Errorf("the token's header has crit, of which nothing is understood here (RFC 7515)")
+		}
+		var err error
+		if key, err = a.keyOf(t); err != nil {
+			return nil, err
+		}
+		return key.material, nil
+	})
+	if err != nil {
+		return nil, a.tokenError(err)
+	}
+	p := &principal{subject: c.Subject, expires: c.ExpiresAt.Time, key: key}
+	if p.grants, err = parseGrants(c.Cap); err != nil {
+		return nil, err
+	}
+	if string(c.Info) != "null" {
+		if p.info, err = protocol.CheckInfo(c.Info); err != nil {
+			return nil, protocol.BadToken.Errorf("info: %s", asError(err).Detail)
+		}
+	}
+	return p, nil
+}
+
+// keyOf finds the key that has signed a token, among those that are for its
+// algorithm: by its kid, or if there are several, by trying.
+func (a *Auth) keyOf(t *jwt.Token) (*authKey, error) {
+	name := t.Method.Alg()
+	kid, _ := t.Header["kid"].(string)
+	var candidates []*authKey
+	for _, s := range []*keySource{&a.secrets, &a.public} {
+		for _, k := range s.list() {
+			if k.alg.name == name {
+				candidates = append(candidates, k)
+			}
+		}
+	}
+	known := false
+	for _, k := range a.issued.list() {
+		if k.alg.name == name && (kid == "" || k.kid == kid) {
+			candidates, known = append(candidates, k), true
+		}
+	}
+	signed := t.Raw[:max(strings.LastIndexByte(t.Raw, '.'), 0)]
+	for _, k := range candidates {
+		if t.Method.Verify(signed, t.Signature, k.material) == nil {
+			return k, nil
+		}
+	}
+	switch {
+	case !known && a.jwks != nil && name != algHS256.name:
+		return nil, errUnknownKey
+	case len(candidates) == 0:
+		return nil, protocol.BadToken.Errorf("the token is signed by %s, for which this node has no key; it has keys for %s", clip(name), orNothing(a.algorithms()))
+	}
+	return nil, protocol.BadToken.Errorf("the token's signature is not by a key of this node's; is it signed with the right key?")
+}
+
+// algorithms are those that tokens may be signed by just now.
+func (a *Auth) algorithms() (names []string) {
+	for _, s := range []*keySource{&a.secrets, &a.public, &a.issued} {
+		for _, k := range s.list() {
+			if !slices.Contains(names, k.alg.name) {
+				names = append(names, k.alg.name)
+			}
+		}
+	}
+	return names
+}
+
+func orNothing(names []string) string {
+	if len(names) == 0 {
+		return "no tokens, only API keys"
+	}
+	return strings.Join(names, ", ")
+}
+
+// tokenError says what is wrong with a token, without a word of the token's.
+func (a *Auth) tokenError(err error) error {
+	if errors.Is(err, errUnknownKey) {
+		return errUnknownKey
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e
+	}
+	bad := protocol.BadToken.Errorf
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return protocol.TokenExpired.Errorf("the token has expired; get a new one")
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
+		return bad("the token is not valid yet (nbf); are the clocks right?")
+	case errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		return bad("the token is from the future (iat); are the clocks right?")
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return bad("the token is not for this audience; aud must be %s", clip(a.options.Audience))
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return bad("the token is not of this issuer; iss must be %s", clip(a.options.Issuer))
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return bad("the token lacks a claim that it must have; exp is always needed, and so are aud and iss where this node is told whose")
+	case errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return bad("the token is signed in a way that is not taken here; sign it by one of %s", orNothing(a.algorithms()))
+	}
+	return bad("the token is malformed; a JSON Web Token is wanted, or an API key, which begins with %s", apiKeyPrefix)
+}
+
+// expired says that a token's time is up, clocks' differences considered.
+func (p *principal) expired(now time.Time) bool {
+	return !p.expires.IsZero() && !now.Before(p.expires.Add(authLeeway))
+}
