@@ -1,35 +1,39 @@
 package netns
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 )
 
-// InsideVariable is set in the process that [Inside] started.
-const InsideVariable = "PUSHD_INSIDE_NETWORK"
+// insideVariable is set in the process that [Inside] started.
+const insideVariable = "PUSHD_INSIDE_NETWORK"
 
 // Inside says whether this process may make networks. If not it runs the test
 // again in one that may, reports what became of it, and returns false; where no
 // namespaces can be made it skips the test. args are more for the test binary,
-// such as the benchmarks to run.
+// such as which benchmarks to run.
 func Inside(t testing.TB, args ...string) bool {
 	t.Helper()
-	if os.Getenv(InsideVariable) != "" {
+	if os.Getenv(insideVariable) != "" {
 		return true
 	}
-	if err := inNew(exec.Command(os.Args[0], "-test.list", "^$")).Run(); err != nil {
+	cmd := inNew(exec.Command(os.Args[0], append([]string{"-test.v", "-test.timeout", "0", "-test.run", "^" + t.Name() + "$"}, args...)...))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
 		t.Skipf("no network namespace can be made here: %v", err)
 	}
-	cmd := inNew(exec.Command(os.Args[0], append([]string{"-test.run", "^" + t.Name() + "$"}, args...)...))
-	if testing.Verbose() {
-		cmd.Args = append(cmd.Args, "-test.v")
-	}
-	out, err := cmd.CombinedOutput()
-	t.Logf("inside the namespace:\n%s", out)
+	err := cmd.Wait()
+	t.Logf("inside the namespace:\n%s", &out)
 	if err != nil {
 		t.Errorf("inside the namespace: %v", err)
+	}
+	if strings.Contains(out.String(), "--- SKIP: "+t.Name()+" ") {
+		t.Skip("skipped inside the namespace, see above")
 	}
 	return false
 }
@@ -37,7 +41,7 @@ func Inside(t testing.TB, args ...string) bool {
 // inNew has a command run in a new namespace, which ends with this process. Who
 // is not root is root in there only.
 func inNew(cmd *exec.Cmd) *exec.Cmd {
-	cmd.Env = append(os.Environ(), InsideVariable+"=1")
+	cmd.Env = append(os.Environ(), insideVariable+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER

@@ -1,9 +1,9 @@
 package peers
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -36,6 +36,7 @@ func serveJetStream(config string) int {
 		return 1
 	}
 	o := &natsserver.Options{ServerName: c.Name, JetStream: true, StoreDir: c.Dir, NoSigs: true, NoLog: true, SyncAlways: c.SyncAlways}
+	o.LameDuckDuration, o.LameDuckGracePeriod = time.Second, 100*time.Millisecond // clients are not what a planned stop is measured by
 	o.Host, o.Port = hostPort(c.Client)
 	o.Cluster.Name = "peers"
 	o.Cluster.Host, o.Cluster.Port = hostPort(c.Cluster)
@@ -48,10 +49,15 @@ func serveJetStream(config string) int {
 		return 1
 	}
 	go s.Start()
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	if lines := bufio.NewScanner(os.Stdin); lines.Scan() && lines.Text() == lameDuck {
+		s.LameDuckShutdown()
+	}
 	s.Shutdown()
 	return 0
 }
+
+// lameDuck is the line upon which a server hands its leaders over and stops.
+const lameDuck = "lame duck"
 
 func hostPort(addr string) (string, int) {
 	host, port, _ := net.SplitHostPort(addr)
@@ -105,11 +111,11 @@ func startJetStream(b *testing.B, name string, always bool, streams int) *system
 	return s
 }
 
-func connectJetStream(b *testing.B, addr string) jetstream.JetStream {
+func connectJetStream(b *testing.B, addr string, more ...nats.Option) jetstream.JetStream {
 	b.Helper()
 	var conn *nats.Conn
 	wait(b, "a JetStream server", func() (err error) {
-		conn, err = nats.Connect("nats://"+addr, nats.Timeout(2*time.Second))
+		conn, err = nats.Connect("nats://"+addr, append(more, nats.Timeout(2*time.Second))...)
 		return err
 	})
 	b.Cleanup(conn.Close)
