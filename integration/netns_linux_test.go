@@ -26,6 +26,13 @@ type lab struct {
 // partition has its replicas. args are for all nodes.
 func startLab(t *testing.T, n int, args ...string) *lab {
 	t.Helper()
+	l := newLab(t, n, args...)
+	l.start()
+	return l
+}
+
+func newLab(t *testing.T, n int, args ...string) *lab {
+	t.Helper()
 	l := &lab{t: t, net: netns.New(t)}
 	for i := range n {
 		h := l.net.AddHost()
@@ -34,13 +41,19 @@ func startLab(t *testing.T, n int, args ...string) *lab {
 		if p.args = slices.Concat([]string{"--insecure-no-auth", "--insecure-cluster"}, args); i > 0 {
 			p.args = slices.Concat([]string{"join", l.nodes[0].gossip}, p.args)
 		}
-		t.Cleanup(p.end)
 		l.nodes, l.hosts = append(l.nodes, p), append(l.hosts, h)
+	}
+	return l
+}
+
+func (l *lab) start() {
+	l.t.Helper()
+	for _, p := range l.nodes {
+		l.t.Cleanup(p.end)
 		p.start()
 		p.waitReady()
 	}
 	l.waitWhole()
-	return l
 }
 
 // waitWhole waits until every node sees all the others and all replicas.

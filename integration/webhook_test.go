@@ -47,8 +47,20 @@ type delivery struct {
 
 func newReceiver(t testing.TB, answer func(n int, d delivery) int) *receiver {
 	t.Helper()
+	return newReceiverAt(t, "127.0.0.1", answer)
+}
+
+func newReceiverAt(t testing.TB, host string, answer func(n int, d delivery) int) *receiver {
+	t.Helper()
 	r := &receiver{t: t, answer: answer, news: make(chan struct{}, 1)}
-	r.server = httptest.NewServer(r)
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server = httptest.NewUnstartedServer(r)
+	_ = r.server.Listener.Close()
+	r.server.Listener = l
+	r.server.Start()
 	t.Cleanup(r.server.Close)
 	return r
 }
