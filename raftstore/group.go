@@ -358,3 +358,9 @@ func (g *Group) following() (leader string, term uint64, ok bool) {
 	leader, known := g.Leader()
 	return leader, g.raft.CurrentTerm(), known && g.raft.State() == raft.Follower
 }
+
+func (g *Group) leaderless() (term uint64, ok bool) {
+	_, known := g.Leader()
+	_, voter := g.rank("")
+	return g.raft.CurrentTerm(), !known && voter && g.raft.State() == raft.Follower
+}

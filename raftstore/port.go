@@ -31,6 +31,7 @@ type port struct {
 type replica interface {
 	committed() uint64
 	following() (leader string, term uint64, ok bool) // not ok unless this replica is a follower
+	leaderless() (term uint64, ok bool)               // ok if this replica is a voting follower that knows of no leader
 	rank(dead string) (rank int, voter bool)          // place among the voters without the dead one
 	changed()
 	fetch() (*fetch, error)
@@ -304,10 +305,16 @@ func (p *port) answer(in inbound, r raft.RPCResponse) {
 			return appendAnswer(dst, p.back(in.frame), in.frame.request, r.Response, r.Error)
 		})
 	}
-	q, isAppend := in.command.(*raft.AppendEntriesRequest)
-	if a, ok := r.Response.(*raft.AppendEntriesResponse); ok && isAppend && a.Success && len(q.Entries) > 0 {
-		p.mux.wal.whenSynced(p.log.newest(), send)
-		return
+	switch q := in.command.(type) {
+	case *raft.AppendEntriesRequest:
+		if a, ok := r.Response.(*raft.AppendEntriesResponse); ok && a.Success && len(q.Entries) > 0 {
+			p.mux.wal.whenSynced(p.log.newest(), send)
+			return
+		}
+	case *raft.RequestVoteRequest:
+		if a, ok := r.Response.(*raft.RequestVoteResponse); ok {
+			p.outdo(q, a)
+		}
 	}
 	send()
 }

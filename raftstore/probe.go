@@ -5,6 +5,8 @@ import (
 	"errors"
 	"syscall"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // probe finds out, after a node's connection broke, whether its process is dead, and has the groups it led elect a
@@ -95,4 +97,26 @@ func (m *mux) succeed(p *port, dead string, rank int, term uint64) {
 	if _, now, ok := p.succession(dead); ok && now == term {
 		p.inject()
 	}
+}
+
+// outdo stands for election in the place of a replica that came forward to succeed a leader, and that this one had to
+// turn down because it has more. Nobody else can win, and this one had given way to it, by rank: without that the group
+// waits for one's HeartbeatTimeout, after a death, and for up to two. If others gave the candidate enough votes, it is
+// heard of within outdoAfter.
+func (p *port) outdo(q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) {
+	if a.Granted || !q.LeadershipTransfer || !p.log.beyond(q.LastLogIndex, q.LastLogTerm) {
+		return
+	}
+	p.mux.spawn(func() {
+		pause := time.NewTimer(outdoAfter)
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-p.ctx.Done():
+			return
+		}
+		if term, ok := p.replica.leaderless(); ok && term == q.Term {
+			p.inject()
+		}
+	})
 }
