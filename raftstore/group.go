@@ -359,8 +359,11 @@ func (g *Group) following() (leader string, term uint64, ok bool) {
 	return leader, g.raft.CurrentTerm(), known && g.raft.State() == raft.Follower
 }
 
-func (g *Group) leaderless() (term uint64, ok bool) {
+func (g *Group) leaderless() (term uint64, state raft.RaftState) {
+	term, state = g.raft.CurrentTerm(), g.raft.State()
 	_, known := g.Leader()
-	_, voter := g.rank("")
-	return g.raft.CurrentTerm(), !known && voter && g.raft.State() == raft.Follower
+	if _, voter := g.rank(""); known || !voter {
+		state = raft.Shutdown
+	}
+	return term, state
 }

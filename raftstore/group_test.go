@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 func TestEntriesReachEveryReplicaInOrder(t *testing.T) {
@@ -78,35 +76,6 @@ func TestAClosedLeaderIsReplacedFast(t *testing.T) {
 	dead.machines[1].wait(t, 2)
 	if got := dead.machines[1].all(); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("restarted node has %v, want a and b", got)
-	}
-}
-
-// TestWhoHasMoreStandsInThePlaceOfASuccessorThatItTurnedDown has time-outs that
-// come too late to help.
-func TestWhoHasMoreStandsInThePlaceOfASuccessorThatItTurnedDown(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 3, func(o *Options) { o.HeartbeatTimeout, o.ElectionTimeout = 3*time.Second, 3*time.Second })
-	c.openAll(1)
-	c.propose(1, "a")
-	lead := c.leader(1)
-	var followers []*testNode
-	for _, n := range c.nodes {
-		if n.machines[1].wait(t, 1); n != lead {
-			followers = append(followers, n)
-		}
-	}
-	behind, better := followers[0].groups[1], followers[1].groups[1]
-	q := &raft.RequestVoteRequest{RPCHeader: header(behind.port.id()), Term: better.raft.CurrentTerm() + 1, LeadershipTransfer: true}
-	var a raft.RequestVoteResponse
-	if err := behind.port.RequestVote(raft.ServerID(better.port.id()), "", q, &a); err != nil || a.Granted {
-		t.Fatalf("vote for who has nothing: got %v, granted %v, want none", err, a.Granted)
-	}
-	for late := time.After(2 * time.Second); !better.IsLeader(); {
-		select {
-		case <-better.Changes():
-		case <-late:
-			t.Fatal("who turned it down does not lead")
-		}
 	}
 }
 

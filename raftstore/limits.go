@@ -60,7 +60,7 @@ const (
 	markerIdle    = time.Second            // an idle log gets a frame that shows its last one was synced
 	stallAfter    = 2 * time.Second        // a sync that takes longer counts as a hung disk
 	rankStep      = 150 * time.Millisecond // between the voters that follow a dead leader
-	outdoAfter    = 20 * time.Millisecond  // after a successor was turned down
+	outdoAfter    = 20 * time.Millisecond  // between a vote that was refused and standing oneself
 	probeFor      = time.Second            // how long a broken leader is redialled until it is refused or answers
 	probeEvery    = 20 * time.Millisecond
 	dialTimeout   = 2 * time.Second

@@ -336,13 +336,13 @@ func (l *groupLog) termOf(index uint64) uint64 {
 	return r.term
 }
 
-// beyond says whether this log ends behind that entry, as votes count it.
-func (l *groupLog) beyond(index, term uint64) bool {
+// beyond says whether this log ends behind that entry, as votes count it, or with it.
+func (l *groupLog) beyond(index, term uint64) (more, same bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := l.last()
 	r, _ := l.at(last)
-	return r.term > term || r.term == term && last > index
+	return r.term > term || r.term == term && last > index, r.term == term && last == index
 }
 
 // waitDurable returns when the entry at index is synced here, or with an error when the store closed before.

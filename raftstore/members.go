@@ -50,6 +50,19 @@ func (g *Group) rank(dead string) (rank int, voter bool) {
 	return 0, false
 }
 
+// before says whether this replica stands before another one in the configuration.
+func (g *Group) before(other string) bool {
+	for _, r := range g.Replicas() {
+		switch r.ID {
+		case g.port.id():
+			return true
+		case other:
+			return false
+		}
+	}
+	return false
+}
+
 // AddLearner adds a node's replica without a vote. Only the leader can, and only when the node has the group open.
 func (g *Group) AddLearner(ctx context.Context, nodeID string) error {
 	id, err := g.identify(ctx, nodeID)

@@ -31,8 +31,9 @@ type port struct {
 type replica interface {
 	committed() uint64
 	following() (leader string, term uint64, ok bool) // not ok unless this replica is a follower
-	leaderless() (term uint64, ok bool)               // ok if this replica is a voting follower that knows of no leader
+	leaderless() (term uint64, state raft.RaftState)  // what this replica is while it knows of no leader and has a vote, else Shutdown
 	rank(dead string) (rank int, voter bool)          // place among the voters without the dead one
+	before(replica string) bool                       // whether this one comes before another by rank
 	changed()
 	fetch() (*fetch, error)
 }

@@ -211,6 +211,10 @@ func (n *Node) handlePeers() {
 		silent, known := n.store.Silence(string(req))
 		return json.Marshal(silence{silent, known})
 	})
+	n.link.Handle(methodSucceed, func(_ context.Context, _ string, req []byte) ([]byte, error) {
+		n.succeed(string(req))
+		return nil, nil
+	})
 	n.link.Handle(methodDraining, func(_ context.Context, from string, _ []byte) ([]byte, error) {
 		if peer, ok := n.gossip.Node(from); ok {
 			n.draining.note(peer)

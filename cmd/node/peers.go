@@ -26,6 +26,7 @@ const (
 	methodWebhookKey                    // the key that seals webhook secrets
 	methodRecord                        // topics whose presence the asked node is to record; JSON
 	methodTicket                        // what a client's ticket stands for, which the asked node has made
+	methodSucceed                       // a leader has been found silent by most: stand in its place
 )
 
 // peers are the other nodes as the broker sees them.

@@ -44,6 +44,7 @@ func (n *Node) watchSilence(ctx context.Context) {
 				next[peer.ID] = time.Now().Add(silenceRest)
 				n.log.Warn("leader says nothing and does not answer; others take over", "node", peer.Name, "silent", silent.Round(time.Millisecond).String())
 				n.store.Succeed(peer.ID)
+				n.askAll(ctx, callFor, methodSucceed, []byte(peer.ID))
 			}
 		}
 	}
@@ -79,4 +80,12 @@ func (n *Node) othersHear(ctx context.Context, id string) bool {
 		agree++
 	}
 	return agree <= len(n.meta.Catalog().Nodes)/2
+}
+
+// succeed is asked by a node that has found a leader to be lost: so all stand in
+// their turn, and not each when its own call has ended, which may be another's turn.
+func (n *Node) succeed(id string) {
+	if silent, known := n.store.Silence(id); known && silent >= heardLately {
+		n.store.Succeed(id)
+	}
 }
