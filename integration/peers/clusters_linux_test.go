@@ -36,7 +36,7 @@ func pushdCluster(b *testing.B, net *netns.Net) *cluster {
 		n := &node{b: b, name: fmt.Sprint("n", i+1), host: h, leave: func(n *node) { n.send(syscall.SIGTERM) }}
 		args = append(args, "--node-name", n.name, "--data-dir", dir, "--insecure-no-auth", "--insecure-cluster",
 			"--client-addr", fmt.Sprint(h.Client, ":7340"), "--peer-addr", fmt.Sprint(h.Peer, ":7341"), "--gossip-addr", fmt.Sprint(h.Peer, ":7342"))
-		n.command = func() *exec.Cmd { return exec.Command(binary, args...) }
+		n.command = func() *exec.Cmd { return exec.Command(pushdBinary, args...) }
 		n.start()
 		b.Cleanup(n.kill)
 		c.nodes = append(c.nodes, n)
