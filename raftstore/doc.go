@@ -25,11 +25,8 @@
 //	transport  all groups over two connections per peer                      codec     bytes of the peer connection
 //	transfer   attachments to a follower; fetch is its other end             gap       what rot took, and from whom
 //	quarantine what becomes of damaged data                                  disk      free space and the reserve
-<<<<<<< HEAD
 //	survivor   a replica that carries on alone, by force, offline
-=======
 //	probe      finds out that a leader is dead                               succession  who stands for election in its place, and when
->>>>>>> ccc8cf2 (raftstore, node: who refuses a vote and comes first stands; all stand in turn for a leader that hangs)
 //
 // hashicorp/raft decides; this package stores and carries. Its stores never return an error into hashicorp/raft,
 // which would go on without its disk or panic: they block until the node has stopped.
