@@ -9,11 +9,16 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// Limits are what one client may do. The zero value has the defaults.
+// Limits are what clients may do, one of them and all together. The zero value
+// has the defaults.
 type Limits struct {
+	Connections           int // at a time; 0 means what the limit on open files leaves beside 1,000 (half of it, if it is below 2,000). Beyond: 429 too_many_connections, over TLS closed
+	ConnectionsPerAddress int // the same of one client address, or network of 64 bits of IPv6; 0 means any number. By a trusted proxy: of readers
+	Readers               int // at a time; 0 means 65,536. Beyond: 503 too_many_readers
+
 	FrameBytes        int           // payload of one WebSocket frame; 0 means as much as a message. Beyond: close 1009
 	MessageBytes      int           // of one WebSocket message, inflated; 0 means the biggest event in base64 and 64 KiB, in plain mode the biggest event. Beyond: close 1009
-	HandshakeTimeout  time.Duration // for a request's headers; 0 means 10 s. Beyond: the connection is closed
+	HandshakeTimeout  time.Duration // for a PROXY header and a TLS handshake, and again for a request's headers; 0 means 10 s. Beyond: the connection is closed
 	Subscriptions     int           // of one WebSocket; 0 means 128. Beyond: error too_many_readers
 	CommandsPerSecond int           // of one WebSocket, at most 65,535; 0 means any number. Beyond: close 1008
 	StallTimeout      time.Duration // in which a socket that has been sent something has to take some of it; 0 means 30 s. Beyond: cut, counted as 3008
@@ -21,6 +26,12 @@ type Limits struct {
 
 // withDefaults fills in what is not set.
 func (o Limits) withDefaults() Limits {
+	if files := openFilesLimit(); o.Connections == 0 && files > 0 {
+		o.Connections = max(files/2, files-filesKept)
+	}
+	if o.Readers == 0 {
+		o.Readers = maxAnyReaders
+	}
 	if o.HandshakeTimeout == 0 {
 		o.HandshakeTimeout = headerTimeout
 	}
@@ -35,7 +46,7 @@ func (o Limits) withDefaults() Limits {
 
 // Check refuses limits that nobody could keep to.
 func (o Limits) Check() error {
-	for _, n := range []int{o.FrameBytes, o.MessageBytes, o.Subscriptions, o.CommandsPerSecond} {
+	for _, n := range []int{o.Connections, o.ConnectionsPerAddress, o.Readers, o.FrameBytes, o.MessageBytes, o.Subscriptions, o.CommandsPerSecond} {
 		if n < 0 {
 			return fmt.Errorf("a limit of %d is below 0, the default", n)
 		}
@@ -55,7 +66,11 @@ func (o Limits) Check() error {
 type bound uint8
 
 const (
-	boundFrame bound = iota
+	boundNone bound = iota
+	boundConnections
+	boundAddress
+	boundReaders
+	boundFrame
 	boundMessage
 	boundHandshake
 	boundSubscriptions
@@ -65,6 +80,7 @@ const (
 )
 
 var boundNames = [bounds]string{
+	boundConnections: "connections", boundAddress: "connections_per_address", boundReaders: "readers",
 	boundFrame: "frame_bytes", boundMessage: "message_bytes", boundHandshake: "handshake_timeout",
 	boundSubscriptions: "subscriptions", boundCommands: "commands_per_second", boundStall: "stall_timeout",
 }
@@ -76,7 +92,7 @@ func (r *reached) add(b bound) { r[b].Add(1) }
 
 func (r *reached) append(dst []byte) []byte {
 	dst = appendHelp(dst, "pushd_limits_reached_total", "counter", "Times a client ran into a limit, by limit.")
-	for b := range r {
+	for b := boundNone + 1; b < bounds; b++ {
 		dst = appendSample(dst, "pushd_limits_reached_total", "limit", boundNames[b], float64(r[b].Load()))
 	}
 	return dst

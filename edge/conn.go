@@ -46,6 +46,7 @@ type conn struct {
 	named   *string    // who the URL says that this is; nil: nobody
 	who     *principal // whose token it came with, shared by all that came with that; nil: nobody asks
 	follows *follow    // what it reads
+	from    *origin    // where it comes from; nil: nothing need be known of that
 }
 
 // backlog is what a socket did not take. Nothing more is pulled for its
@@ -120,8 +121,10 @@ func (l *loop) close(c *conn) {
 	if c.closed() {
 		return
 	}
+	from := c.from
 	l.poll.close(c.fd)
 	l.forget(c)
+	l.server.gone(from)
 }
 
 // forget gives the record back. The socket is closed or given away.
@@ -142,7 +145,7 @@ func (l *loop) forget(c *conn) {
 	}
 	l.dropBacklog(c)
 	l.unbind(c)
-	c.in, c.poll, c.phase = nil, nil, phaseFree
+	c.in, c.poll, c.phase, c.from = nil, nil, phaseFree, nil
 	l.due[c.slot] = 0
 	l.free = append(l.free, c.slot)
 	l.count--
@@ -150,6 +153,7 @@ func (l *loop) forget(c *conn) {
 
 // leave takes a connection from the node's readers.
 func (l *loop) leave(c *conn) {
+	l.server.guests.answered(c.from)
 	if c.counted {
 		c.counted = false
 		l.readers--

@@ -20,6 +20,7 @@
 //	publish batch cloudevents trace   what comes in over HTTP, and its spans
 //	read accept                   what a reader asks for, however it asks
 //	door proxy certificate        what clients pass before HTTP: PROXY headers and TLS
+//	guests spare                  how many they are, in all and by address
 //	netpoll loop conn             sockets without goroutines; netpoll_conn: with
 //	sealed resume                 TLS without goroutines
 //	head handoff                  requests on a loop, and on their way to net/http
@@ -28,7 +29,7 @@
 //	stream longpoll               SSE and long polls on a loop
 //	poll sse follower             short polls, and what net/http serves over HTTP/2
 //	form writers frame            encodings; extension deflate: permessage-deflate
-//	bounds limits                 what one client may do
+//	bounds limits                 what clients may do
 //	auth, auth_…                  who a client is, and what it may: keys and apikeys,
 //	                              jwks, token, rights, carrier (how it comes),
 //	                              tickets, loop (while it is connected), sign

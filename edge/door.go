@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -17,10 +18,9 @@ import (
 
 // Limits of a door.
 const (
-	maxArriving    = 4096             // connections that are yet to say hello; more wait in the listener's queue
-	arriveTimeout  = 10 * time.Second // for the PROXY header and the TLS handshake together
-	refusalTimeout = time.Second      // for a refused client to read why
-	maxUnread      = 64 << 10         // read of what a refused client had sent
+	maxArriving    = 4096        // connections that are yet to say hello; more wait in the listener's queue
+	refusalTimeout = time.Second // for a refused client to read why
+	maxUnread      = 64 << 10    // read of what a refused client had sent
 )
 
 // Door is what clients of a listener pass before their first request. The zero
@@ -73,45 +73,69 @@ func (s *Server) ServeDoor(l net.Listener, d Door) error {
 
 // arrive takes a connection through the door, and brings it to who serves it.
 func (s *Server) arrive(c net.Conn, d Door) {
-	ctx, cancel := context.WithTimeout(s.running, arriveTimeout)
+	ctx, cancel := context.WithTimeout(s.running, s.options.Limits.HandshakeTimeout)
 	defer cancel()
-	opened, err := open(ctx, c, d)
+	from, err := s.findOrigin(ctx, c, d)
 	if err != nil {
-		s.metrics.turnedAway.Add(1)
-		s.log.Debug("a connection was refused at the door", "addr", c.RemoteAddr().String(), "err", err)
-		s.explainTLS(err)
+		s.sendAway(ctx, c, err)
+		return
+	}
+	if d.TLS == nil {
+		_ = s.admitConnection(incoming{conn: c, from: from})
+		return
+	}
+	if b := s.guests.enter(from); b != boundNone { // a handshake would cost more than it is worth
+		s.reached.add(b)
 		_ = c.Close()
 		return
 	}
-	if t, ok := opened.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
-		s.handed.give(t)
-		return
-	}
-	if err := s.enter(incoming{conn: opened}); err != nil {
-		_ = opened.Close()
+	t, err := shakeHands(ctx, c, from, d)
+	switch {
+	case err != nil:
+		s.guests.leave(from)
+		s.sendAway(ctx, c, err)
+	case t.ConnectionState().NegotiatedProtocol == "h2":
+		s.streams.Store(t, from)
+		s.give(t)
+	default:
+		_ = s.bring(incoming{conn: t, from: from})
 	}
 }
 
-// open does what comes before HTTP, until ctx ends.
-func open(ctx context.Context, c net.Conn, d Door) (net.Conn, error) {
-	if d.ProxyProtocol {
-		cut := context.AfterFunc(ctx, func() { _ = c.Close() })
-		from, err := readProxy(c)
-		if !cut() {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			return nil, err
-		}
-		if from.IsValid() {
-			c = &proxied{c, net.TCPAddrFromAddrPort(from)}
-		}
+// sendAway closes a connection that has not got through the door.
+func (s *Server) sendAway(ctx context.Context, c net.Conn, err error) {
+	s.metrics.turnedAway.Add(1)
+	if ctx.Err() == context.DeadlineExceeded {
+		s.reached.add(boundHandshake)
 	}
-	if d.TLS == nil {
-		return c, nil
+	s.log.Debug("a connection was refused at the door", "addr", c.RemoteAddr().String(), "err", err)
+	s.explainTLS(err)
+	_ = c.Close()
+}
+
+// findOrigin finds who a connection is from: by its PROXY header, if it has to have
+// one, which only proxies are believed.
+func (s *Server) findOrigin(ctx context.Context, c net.Conn, d Door) (*origin, error) {
+	peer := addrOf(c.RemoteAddr())
+	if !d.ProxyProtocol {
+		return s.originOf(peer, netip.AddrPort{}), nil
 	}
+	if !s.believes(peer) {
+		return nil, fmt.Errorf("%w: %s is none of the trusted proxies", errProxy, peer)
+	}
+	cut := context.AfterFunc(ctx, func() { _ = c.Close() })
+	told, err := readProxy(c)
+	if !cut() {
+		return nil, ctx.Err()
+	}
+	return s.originOf(peer, told), err
+}
+
+func shakeHands(ctx context.Context, c net.Conn, from *origin, d Door) (*tls.Conn, error) {
 	if d.resumes {
-		c = sealable(c)
+		c = sealable(c, from.of(c))
+	} else {
+		c = &proxied{c, from.of(c)}
 	}
 	t := tls.Server(c, d.TLS)
 	if err := t.HandshakeContext(ctx); err != nil {
@@ -149,15 +173,36 @@ func isMethod(first string) bool {
 	return false
 }
 
-// enter brings a connection to a loop.
+// enter serves a connection of a listener without a door.
 func (s *Server) enter(in incoming) error {
-	to, err := s.loopFor(in)
-	if err != nil {
-		return err
+	if in.conn != nil {
+		in.peer = addrOf(in.conn.RemoteAddr())
 	}
+	in.from = s.originOf(in.peer, netip.AddrPort{})
+	return s.admitConnection(in)
+}
+
+// admitConnection counts a connection and brings it to a loop, which tells one
+// that is too many.
+func (s *Server) admitConnection(in incoming) error {
+	if b := s.guests.enter(in.from); b != boundNone {
+		if !s.refuseConnection(b) {
+			in.close()
+			return nil
+		}
+		in.from = &origin{beyond: b}
+	}
+	return s.bring(in)
+}
+
+// bring gives a connection that is counted to a loop.
+func (s *Server) bring(in incoming) error {
 	s.metrics.accepted.Add(1)
-	if !to.post(func() { to.accept(in) }) && in.conn != nil {
-		_ = in.conn.Close()
+	to, err := s.loopFor(in)
+	if err == nil && to.post(func() { to.accept(in) }) {
+		return nil
 	}
-	return nil
+	in.close()
+	s.gone(in.from)
+	return err
 }

@@ -67,9 +67,9 @@ type house struct {
 	pool *x509.CertPool
 }
 
-func newHouse(t *testing.T, secure, proxy bool) *house {
+func newHouse(t *testing.T, secure, proxy bool, change ...func(*Options)) *house {
 	t.Helper()
-	h := &house{site: newSite(t)}
+	h := &house{site: newSite(t, append([]func(*Options){believing("127.0.0.0/8", 0)}, change...)...)}
 	d := Door{ProxyProtocol: proxy}
 	if secure {
 		certFile, keyFile, pool := writePair(t, t.TempDir(), "first")
@@ -221,8 +221,13 @@ func TestPlainHTTPAtATLSPortIsToldSo(t *testing.T) {
 		t.Errorf("got %s, want a word of https", a.Body)
 	}
 	h.knock("\x00\x01nonsense").wantEnd()
-	if got := h.metrics.turnedAway.Load(); got != 2 {
-		t.Errorf("got %d refused connections, want 2", got)
+	h.wantTurnedAway(2)
+}
+
+func (h *house) wantTurnedAway(n uint64) {
+	h.t.Helper()
+	if got := h.metrics.turnedAway.Load(); got != n {
+		h.t.Errorf("got %d refused connections, want %d", got, n)
 	}
 }
 
@@ -265,9 +270,16 @@ func TestAProxiedConnectionHasItsClientsAddress(t *testing.T) {
 				_ = tls.Client(there, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}).Handshake()
 			}
 		}()
-		conn, err := open(t.Context(), here, d)
-		if err != nil || conn.RemoteAddr().String() != proxyHeaders[0].want {
-			t.Errorf("got %v and %v, want a connection from %s", conn, err, proxyHeaders[0].want)
+		s := newServer(Options{}, nil)
+		from, err := s.findOrigin(t.Context(), here, d)
+		if err != nil || from.of(here).String() != proxyHeaders[0].want {
+			t.Errorf("got %v and %v, want a connection from %s", from, err, proxyHeaders[0].want)
+		}
+		if d.TLS != nil {
+			conn, err := shakeHands(t.Context(), here, from, d)
+			if err != nil || conn.RemoteAddr().String() != proxyHeaders[0].want {
+				t.Errorf("got %v and %v, want a connection from %s", conn, err, proxyHeaders[0].want)
+			}
 		}
 		_, _ = here.Close(), there.Close()
 	}
@@ -291,8 +303,12 @@ func TestWhoIsSilentAtTheDoorIsSentAway(t *testing.T) {
 			if _, err := io.ReadAll(there); err != nil {
 				t.Error(err)
 			}
-			if took := time.Since(began); took != arriveTimeout {
-				t.Errorf("%+v: got the end after %v, want %v", d, took, arriveTimeout)
+			synctest.Wait()
+			if n := s.reached[boundHandshake].Load(); n != 1 {
+				t.Errorf("%+v: got %d counted at the limit, want 1", d, n)
+			}
+			if took := time.Since(began); took != headerTimeout {
+				t.Errorf("%+v: got the end after %v, want %v", d, took, headerTimeout)
 			}
 			s.stop()
 			s.startDrain()

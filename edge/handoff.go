@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -18,20 +19,51 @@ func (l *loop) handOff(c *conn, b []byte) {
 		return
 	}
 	conn, err := l.poll.release(c.fd)
+	from := c.from
 	l.forget(c)
 	if err != nil {
+		l.server.guests.leave(from)
 		l.server.log.Error("a connection can't be handed over", "err", err)
 		return
 	}
 	l.server.metrics.handed.Add(1)
-	l.server.handed.give(&prefixConn{Conn: conn, prefix: prefix})
+	l.server.give(&prefixConn{Conn: conn, prefix: prefix, from: from})
+}
+
+// give gives a connection to net/http. With a full queue it is closed: nothing
+// here waits.
+func (s *Server) give(c net.Conn) {
+	if !s.handed.give(c) {
+		_ = c.Close()
+		s.httpState(c, http.StateClosed)
+	}
+}
+
+// httpState hears from net/http what becomes of its connections. One that is
+// taken back from it stays counted.
+func (s *Server) httpState(c net.Conn, state http.ConnState) {
+	if state != http.StateClosed {
+		return
+	}
+	switch c := c.(type) {
+	case *prefixConn:
+		s.guests.leave(c.from)
+	case *tls.Conn:
+		if from, ok := s.streams.LoadAndDelete(c); ok {
+			s.guests.leave(from.(*origin))
+		}
+	}
 }
 
 // prefixConn is a connection of which some bytes were read already.
 type prefixConn struct {
 	net.Conn
 	prefix []byte
+	from   *origin
 }
+
+// RemoteAddr is the client's, if a proxy has told it.
+func (p *prefixConn) RemoteAddr() net.Addr { return p.from.of(p.Conn) }
 
 func (p *prefixConn) Read(b []byte) (int, error) {
 	if len(p.prefix) > 0 {
@@ -62,12 +94,13 @@ func newHanded() *handed {
 	return &handed{conns: make(chan net.Conn, handedQueue), closed: make(chan struct{})}
 }
 
-// give does not wait: with a full queue the connection is refused.
-func (h *handed) give(c net.Conn) {
+// give says whether there was room for a connection.
+func (h *handed) give(c net.Conn) bool {
 	select {
 	case h.conns <- c:
+		return true
 	default:
-		_ = c.Close()
+		return false
 	}
 }
 
@@ -95,12 +128,14 @@ func (s *Server) adopt(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	rest, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	in := incoming{conn: conn}
 	if p, ok := conn.(*prefixConn); ok {
-		conn, rest = p.Conn, append(rest, p.prefix...)
+		in.conn, in.from, rest = p.Conn, p.from, append(rest, p.prefix...)
 	}
-	l, err := s.loopFor(incoming{conn: conn})
-	if err != nil || !l.post(func() { l.adopted(incoming{conn: conn}, r, rest) }) {
-		_ = conn.Close() // there is nothing left to answer on
+	l, err := s.loopFor(in)
+	if err != nil || !l.post(func() { l.adopted(in, r, rest) }) {
+		in.close() // there is nothing left to answer on
+		s.guests.leave(in.from)
 	}
 	return nil
 }
@@ -126,9 +161,13 @@ func (l *loop) accept(in incoming) *conn {
 	if err != nil {
 		l.server.log.Error("a connection can't be served", "err", err)
 		l.forget(c)
+		l.server.gone(in.from)
 		return nil
 	}
-	c.fd = fd
+	c.fd, c.from = fd, in.from
 	l.after(c, l.server.options.Limits.HandshakeTimeout)
+	if c.from.refused() != boundNone {
+		l.after(c, refusalTimeout)
+	}
 	return c
 }

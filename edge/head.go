@@ -127,6 +127,9 @@ func (l *loop) request(c *conn, r *http.Request) {
 	fail := func(err error) { l.refuse(c, w, r, err) }
 	err := l.server.checkRequest(w, r)
 	if err == nil {
+		err = l.server.ask(c.from, r)
+	}
+	if err == nil {
 		err = l.identified(c, w, r, fail)
 	}
 	if err != nil {

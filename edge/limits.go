@@ -27,6 +27,8 @@ const (
 	maxForms         = 8                // encodings of a chunk that are kept
 	maxVectors       = 64               // pieces of one write
 	maxAnyReaders    = 1 << 16          // readers of a node, unless configured
+	maxRefusing      = 256              // connections being told that they are too many; others are just closed
+	filesKept        = 1000             // descriptors that are not for connections, unless configured
 	minDeflate       = 256              // smaller messages are sent as they are
 	maxPooledBuffer  = 1 << 20          // bigger write buffers are not kept
 
@@ -55,6 +57,7 @@ const (
 	stallTimeout  = 30 * time.Second  // a socket has to take something
 	keepAlive     = 60 * time.Second  // TCP asks a silent peer whether it is there
 	acceptPause   = 100 * time.Millisecond
+	spareSilence  = 10 * time.Second       // between two log lines about descriptors
 	tickLength    = 250 * time.Millisecond // connections expire at a tick
 
 	streamGrace = 4 * time.Second  // a stream's member may come back: SSE clients do so after retryAfter

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 )
 
 // listens notes what Shutdown has to close; false if it has come already.
@@ -53,14 +52,19 @@ func (s *Server) allLoops() []*loop {
 // their own per loop would balance no better, and a listener shared by several
 // epolls wakes the one that slept last, over and over.
 func (s *Server) acceptAll(accept func() (incoming, error), enter func(incoming) error) error {
+	var p spare
+	p.hold()
+	defer p.giveUp()
 	for {
 		in, err := accept()
+		served := err == nil
+		if err != nil && outOfDescriptors(err) {
+			in, served, err = s.acceptAnyway(&p, accept)
+		}
 		if err != nil {
-			if !outOfDescriptors(err) {
-				return err
-			}
-			s.log.Warn("no descriptors are left for new connections; raise the limit on open files", "err", err)
-			time.Sleep(acceptPause)
+			return err
+		}
+		if !served {
 			continue
 		}
 		if err := enter(in); err != nil {
@@ -77,11 +81,9 @@ func (s *Server) loopFor(in incoming) (*loop, error) {
 // isSocket says whether epoll can have a connection: a plain socket, or TLS over
 // one that is made for it.
 func isSocket(c net.Conn) bool {
-	switch c := c.(type) {
+	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return true
-	case *proxied:
-		return isSocket(c.Conn)
 	}
 	return canSeal(c)
 }

@@ -180,6 +180,7 @@ func (w *response) page(p *waiting, b *broker.Batch) {
 func (l *loop) finish(c *conn, w *response, last bool) {
 	c.poll, c.phase = nil, phaseHead
 	l.unbind(c)
+	l.server.guests.answered(c.from) // before its client, having the answer, asks again
 	if last {
 		w.header.Set("Connection", "close")
 	}

@@ -284,6 +284,11 @@ func (l *loop) use(c *conn, b []byte) (rest []byte) {
 		n := 0
 		switch c.phase {
 		case phaseHead:
+			if c.from.refused() != boundNone {
+				l.turnAway(c)
+				n = len(b)
+				break
+			}
 			if c.out != nil {
 				l.pause(c) // the last answer has to be read first
 				break

@@ -3,6 +3,7 @@ package edge
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -41,6 +42,17 @@ type poller interface {
 type incoming struct {
 	fd   int32 // if conn is nil
 	conn net.Conn
+	peer netip.Addr // the other end of fd, where that has an IP
+	from *origin
+}
+
+// close ends a connection that nobody has taken.
+func (in *incoming) close() {
+	if in.conn != nil {
+		_ = in.conn.Close()
+	} else {
+		closeDescriptor(in.fd)
+	}
 }
 
 // event is a socket that is ready.

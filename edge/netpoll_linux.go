@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -289,9 +291,10 @@ func newAcceptor(l net.Listener) (*acceptor, error) {
 
 func (a *acceptor) accept() (incoming, error) {
 	fd, failed := -1, error(nil)
-	err := a.raw.Read(func(from uintptr) bool {
+	var from unix.Sockaddr
+	err := a.raw.Read(func(listener uintptr) bool {
 		for {
-			fd, _, failed = unix.Accept4(int(from), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, from, failed = unix.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			if failed != unix.EINTR && failed != unix.ECONNABORTED {
 				return failed != unix.EAGAIN
 			}
@@ -300,11 +303,30 @@ func (a *acceptor) accept() (incoming, error) {
 	if err == nil {
 		err = failed
 	}
-	return incoming{fd: int32(fd)}, err
+	in := incoming{fd: int32(fd)}
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		in.peer = netip.AddrFrom4(from.Addr)
+	case *unix.SockaddrInet6:
+		in.peer = netip.AddrFrom16(from.Addr).Unmap()
+	}
+	return in, err
 }
 
 // Close ends accept.
 func (a *acceptor) Close() error { return a.file.Close() }
+
+func closeDescriptor(fd int32) { _ = unix.Close(int(fd)) }
+
+// openFilesLimit is how many descriptors this process may have, 0 if that can't
+// be told.
+func openFilesLimit() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil || r.Cur > math.MaxInt32 {
+		return 0
+	}
+	return int(r.Cur)
+}
 
 // duplicate makes another descriptor for a socket of Go's, whose mode stays.
 func duplicate(s syscall.Conn) (fd int, err error) {

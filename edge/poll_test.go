@@ -106,7 +106,7 @@ func TestAClientGoneAwayFreesItsSlotAtOnce(t *testing.T) {
 }
 
 func TestTheReadersOfANodeAreLimited(t *testing.T) {
-	s := newSite(t, func(o *Options) { o.MaxReaders = 1 })
+	s := newSite(t, func(o *Options) { o.Limits.Readers = 1 })
 	s.stream("/v1/events?topic=a")
 	s.get("/v1/events?topic=a").wantProblem(protocol.TooManyReaders).wantHeader("Retry-After", "1")
 }

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // errProxy says that a connection does not begin with a PROXY header.
@@ -128,15 +127,10 @@ type proxied struct {
 
 func (p *proxied) RemoteAddr() net.Addr { return p.from }
 
-func (p *proxied) CloseWrite() error {
-	closeWrite(p.Conn)
-	return nil
-}
-
-// SyscallConn lets epoll have the socket.
-func (p *proxied) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := p.Conn.(syscall.Conn); ok {
-		return s.SyscallConn()
+// of is the client's address.
+func (o *origin) of(c net.Conn) net.Addr {
+	if o != nil && o.addr != nil {
+		return o.addr
 	}
-	return nil, errors.ErrUnsupported
+	return c.RemoteAddr()
 }

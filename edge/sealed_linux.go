@@ -37,7 +37,7 @@ type sealed struct {
 }
 
 // sealable puts under TLS what a loop can take over later.
-func sealable(c net.Conn) net.Conn { return &sealed{conn: c, from: c.RemoteAddr()} }
+func sealable(c net.Conn, from net.Addr) net.Conn { return &sealed{conn: c, from: from} }
 
 // sealedUnder gives what a connection stands on, nil if that is no TLS for
 // loops.

@@ -296,7 +296,7 @@ func pair(t testing.TB, p poller, config *tls.Config) (fd int32, client *tls.Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := tls.Server(sealable(other), config)
+	server := tls.Server(sealable(other, other.RemoteAddr()), config)
 	client = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	shaken := make(chan error, 1)
 	go func() { shaken <- client.Handshake() }()

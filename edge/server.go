@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -33,13 +34,13 @@ type Options struct {
 	NodeID   string                  // in tickets, without a dot
 	Redeem   Redeemer                // nil: tickets are good at the node that made them only
 
-	Origins       []string // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
-	MaxEventBytes int      // payload of an event; 0 means 1 MiB
-	MaxReaders    int      // readers at a time; 0 means 65,536
-	Loops         int      // goroutines that serve readers; 0 means one per processor
-	Limits        Limits   // of one client
-	Deflate       bool     // WebSockets are compressed where clients offer permessage-deflate
-	NoEpoll       bool     // goroutines read the sockets, as on systems without epoll
+	Origins       []string       // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
+	MaxEventBytes int            // payload of an event; 0 means 1 MiB
+	Loops         int            // goroutines that serve readers; 0 means one per processor
+	Limits        Limits         // of one client
+	Deflate       bool           // WebSockets are compressed where clients offer permessage-deflate
+	Proxies       []netip.Prefix // whose PROXY headers, and X-Forwarded-For for limits, are believed; nil: nobody's
+	NoEpoll       bool           // goroutines read the sockets, as on systems without epoll
 
 	DrainWindow func(readers int) time.Duration // over which a drain tells so many readers to move; nil: all at once
 }
@@ -54,6 +55,8 @@ type Server struct {
 	readers   atomic.Int64
 	metrics   metrics
 	reached   reached
+	guests    guests
+	streams   sync.Map       // *tls.Conn of HTTP/2 to *origin
 	handed    *handed        // what the loops give to http
 	tasks     sync.WaitGroup // what loops would have to wait for
 	tickets   tickets
@@ -82,15 +85,15 @@ func newServer(o Options, subscribe subscriber) *Server {
 	if o.MaxEventBytes == 0 {
 		o.MaxEventBytes = protocol.DefaultEventBytes
 	}
-	if o.MaxReaders == 0 {
-		o.MaxReaders = maxAnyReaders
-	}
 	o.NoEpoll = o.NoEpoll || !haveEpoll
 	o.Limits = o.Limits.withDefaults()
 	if o.Loops == 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
 	}
-	s := &Server{options: o, log: o.Log, subscribe: subscribe, handed: newHanded()}
+	s := &Server{
+		options: o, log: o.Log, subscribe: subscribe, handed: newHanded(),
+		guests: guests{most: o.Limits.Connections, each: o.Limits.ConnectionsPerAddress, by: map[netip.Addr]int{}},
+	}
 	s.draining, s.startDrain = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.routes = s.table()
@@ -103,8 +106,8 @@ func newServer(o Options, subscribe subscriber) *Server {
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
 		Handler: s, Protocols: protocols, ReadHeaderTimeout: o.Limits.HandshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		BaseContext: func(net.Listener) context.Context { return s.running },
+		ErrorLog:  slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		ConnState: s.httpState, BaseContext: func(net.Listener) context.Context { return s.running },
 	}
 	return s
 }
@@ -175,9 +178,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // admit takes one of the slots for readers; leave gives it back.
 func (s *Server) admit() error {
-	if n := s.readers.Add(1); n > int64(s.options.MaxReaders) {
+	if n := s.readers.Add(1); n > int64(s.options.Limits.Readers) {
 		s.readers.Add(-1)
-		return protocol.TooManyReaders.Errorf("this node serves %d readers, as many as it may; try another node", s.options.MaxReaders)
+		s.reached.add(boundReaders)
+		return protocol.TooManyReaders.Errorf("this node serves %d readers, as many as it may; try another node", s.options.Limits.Readers)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -21,8 +22,35 @@ func (c *Config) checkClients() error {
 	case len(c.ClientSocket) > maxSocketPath:
 		return &ConfigError{"client-socket", fmt.Sprintf("the path has %d bytes, and the system takes %d; choose a shorter one", len(c.ClientSocket), maxSocketPath)}
 	}
+	if _, err := c.proxies(); err != nil {
+		return err
+	}
 	_, err := c.clientDoor()
 	return err
+}
+
+// proxies are who is believed about others.
+func (c *Config) proxies() (list []netip.Prefix, err error) {
+	for _, text := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(text); err == nil {
+				p, err = a.Prefix(a.BitLen())
+			}
+		}
+		if err != nil {
+			return nil, &ConfigError{"trusted-proxies", fmt.Sprintf("%q is no address and no network such as 10.0.0.0/8", text)}
+		}
+		list = append(list, p.Masked())
+	}
+	if c.ProxyProtocol && len(list) == 0 {
+		if !loopback(c.ClientAddr) {
+			return nil, &ConfigError{"trusted-proxies", "with --proxy-protocol, name the proxies' addresses or networks, such as 10.0.0.0/8: a PROXY header can say that it is anybody"}
+		}
+		list = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
+	return list, nil
 }
 
 // clientDoor is what clients of the port pass first.
@@ -42,6 +70,9 @@ func (c *Config) clientDoor() (edge.Door, error) {
 // openClients opens what clients connect to.
 func (n *Node) openClients() (err error) {
 	if n.door, err = n.cfg.clientDoor(); err != nil {
+		return err
+	}
+	if n.proxies, err = n.cfg.proxies(); err != nil {
 		return err
 	}
 	if n.clients, err = n.cfg.listen(n.cfg.ClientAddr, "client-addr"); err != nil {

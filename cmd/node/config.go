@@ -17,7 +17,7 @@ import (
 // roleEdge nodes serve clients and hold no replicas.
 const roleEdge = "edge"
 
-// Limits are what one client may do.
+// Limits are what clients may do.
 type Limits = edge.Limits
 
 // Config is what one node is told. The zero value, completed by its defaults,
@@ -45,6 +45,8 @@ type Config struct {
 	TLSKeyFile    string // its key
 	ProxyProtocol bool   // clients of ClientAddr come by a proxy that sends PROXY headers
 
+	TrustedProxies []string // addresses and networks whose PROXY headers, and X-Forwarded-For, are believed; empty means this machine's PROXY headers, if ClientAddr is loopback
+
 	ClusterKeyFile string // keys that nodes share, as pushd keygen makes them; "" means none
 
 	AuthHS256KeyFile  string   // secrets that clients' HS256 tokens are signed with; "" means none
@@ -55,7 +57,7 @@ type Config struct {
 	AuthKeysFile      string   // API keys; "" means none
 	AllowOrigin       []string // browser origins beside the node's own and localhost, as https://app.example.com; "*" means any, without cookies
 
-	Limits    Limits // of one client
+	Limits    Limits // of clients
 	WSDeflate bool   // compress WebSockets where clients offer permessage-deflate
 
 	InsecureNoAuth  bool // serve clients beyond loopback without keys

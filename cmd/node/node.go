@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,8 @@ type Node struct {
 	clients, peerListener net.Listener
 	socket                net.Listener // of clients on this host; nil: there is none
 	door                  edge.Door    // of clients
-	transferred           pacer        // hand-overs to preferred leaders
+	proxies               []netip.Prefix
+	transferred           pacer // hand-overs to preferred leaders
 	absent                absences
 	probes                probes
 	strayed               map[uint16]time.Time // replicas that are others' now, since when; dropStrays' own
@@ -231,7 +233,7 @@ func (n *Node) openEdge(run context.Context) error {
 	n.edge = edge.New(edge.Options{
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
 		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate, Limits: n.cfg.Limits,
-		Auth: auth, NodeID: n.home.NodeID, Redeem: n.redeem, Origins: n.cfg.AllowOrigin,
+		Auth: auth, NodeID: n.home.NodeID, Redeem: n.redeem, Origins: n.cfg.AllowOrigin, Proxies: n.proxies,
 	})
 	n.link.Handle(methodTicket, func(_ context.Context, _ string, req []byte) ([]byte, error) {
 		credential, err := n.edge.TakeTicket(string(req))

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -59,6 +60,7 @@ func agentFlags() []cli.Flag {
 		text("tls-cert-file", "TLS_CERT_FILE", "PEM `FILE` with the certificate of --client-addr and its chain; loaded anew when it changes"),
 		text("tls-key-file", "TLS_KEY_FILE", "PEM `FILE` with the certificate's key"),
 		&cli.BoolFlag{Name: "proxy-protocol", EnvVars: []string{"PUSHD_PROXY_PROTOCOL"}, Usage: "--client-addr is behind a proxy that sends PROXY headers; everything else is refused"},
+		&cli.StringSliceFlag{Name: "trusted-proxies", EnvVars: []string{"PUSHD_TRUSTED_PROXIES"}, Usage: "`CIDR`s whose PROXY headers are believed, and X-Forwarded-For where addresses are limited (default: this machine's, with a loopback --client-addr)"},
 		text("client-socket", "CLIENT_SOCKET", "`PATH` of a Unix socket for clients, too"),
 		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
 	}...)
@@ -99,6 +101,9 @@ func runAgent(c *cli.Context) error {
 		if c.IsSet(name) {
 			*field = c.Duration(name)
 		}
+	}
+	if c.IsSet("trusted-proxies") {
+		cfg.TrustedProxies = strings.Split(strings.Join(c.StringSlice("trusted-proxies"), ","), ",")
 	}
 	readLimits(c, &cfg.Limits)
 	readAuth(c, &cfg)

@@ -38,6 +38,7 @@ type file struct {
 	TLSCertFile     *string        `yaml:"tls_cert_file"`
 	TLSKeyFile      *string        `yaml:"tls_key_file"`
 	ProxyProtocol   *bool          `yaml:"proxy_protocol"`
+	TrustedProxies  *[]string      `yaml:"trusted_proxies"`
 	InsecureNoAuth  *bool          `yaml:"insecure_no_auth"`
 	InsecureCluster *bool          `yaml:"insecure_cluster"`
 
@@ -57,6 +58,10 @@ type file struct {
 
 // limits are the flags of limitFlags, by the names of node.Limits.
 type limits struct {
+	Connections           int `yaml:"max_connections"`
+	ConnectionsPerAddress int `yaml:"max_connections_per_address"`
+	Readers               int `yaml:"max_readers"`
+
 	FrameBytes        int           `yaml:"max_frame_bytes"`
 	MessageBytes      int           `yaml:"max_message_bytes"`
 	HandshakeTimeout  time.Duration `yaml:"handshake_timeout"`

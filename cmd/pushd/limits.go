@@ -6,12 +6,15 @@ import (
 	"github.com/pushd/pushd/cmd/node"
 )
 
-// limitFlags bound what one client may do.
+// limitFlags bound what clients may do.
 func limitFlags() []cli.Flag {
 	number := func(name, env, usage string) cli.Flag {
 		return &cli.IntFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
 	}
 	return []cli.Flag{
+		number("max-connections", "MAX_CONNECTIONS", "`N` connections of clients (default: what the limit on open files leaves)"),
+		number("max-connections-per-address", "MAX_CONNECTIONS_PER_ADDRESS", "`N` connections of one client address, or /64 network of IPv6 (default: any number)"),
+		number("max-readers", "MAX_READERS", "`N` clients that follow events (default: 65536)"),
 		number("max-frame-bytes", "MAX_FRAME_BYTES", "`N` bytes of one WebSocket frame from a client (default: as a message)"),
 		number("max-message-bytes", "MAX_MESSAGE_BYTES", "`N` bytes of one WebSocket message from a client, inflated (default: the biggest event and some)"),
 		number("max-subscriptions", "MAX_SUBSCRIPTIONS", "`N` subscriptions of one WebSocket (default: 128)"),
@@ -25,6 +28,7 @@ func limitFlags() []cli.Flag {
 func readLimits(c *cli.Context, l *node.Limits) {
 	for name, field := range map[string]*int{
 		"max-frame-bytes": &l.FrameBytes, "max-message-bytes": &l.MessageBytes,
+		"max-connections": &l.Connections, "max-connections-per-address": &l.ConnectionsPerAddress, "max-readers": &l.Readers,
 		"max-subscriptions": &l.Subscriptions, "max-commands-per-second": &l.CommandsPerSecond,
 	} {
 		if c.IsSet(name) {
