@@ -1,10 +1,8 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"runtime"
 	"slices"
 	"strconv"
@@ -13,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -30,103 +26,6 @@ func cpuNow() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// countedTransport counts the bytes that a node gossips.
-type countedTransport struct {
-	memberlist.NodeAwareTransport
-	bytes *atomic.Int64
-}
-
-func (c countedTransport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	c.bytes.Add(int64(len(b)))
-	return c.NodeAwareTransport.WriteToAddress(b, a)
-}
-
-func (c countedTransport) WriteTo(b []byte, a string) (time.Time, error) {
-	c.bytes.Add(int64(len(b)))
-	return c.NodeAwareTransport.WriteTo(b, a)
-}
-
-// countedCalls counts the bytes of questions and answers.
-type countedCalls struct {
-	*Link
-	bytes *atomic.Int64
-}
-
-func (c countedCalls) Call(ctx context.Context, node string, method uint8, req []byte) ([]byte, error) {
-	answer, err := c.Link.Call(ctx, node, method, req)
-	c.bytes.Add(int64(len(req) + len(answer) + 2*callHead))
-	return answer, err
-}
-
-// fleet is nodes with presence on loopback, in one process.
-type fleet struct {
-	nodes  []*Presence
-	gossip atomic.Int64 // bytes
-	calls  atomic.Int64
-}
-
-func newFleet(b *testing.B, n int) *fleet {
-	b.Helper()
-	f := &fleet{}
-	for i := range n {
-		f.start(b, i)
-	}
-	for deadline := time.Now().Add(time.Minute); ; {
-		full := 0
-		for _, p := range f.nodes {
-			if countState(p.cluster, StateAlive) == n {
-				full++
-			}
-		}
-		if full == n {
-			return f
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("%d of %d nodes see all", full, n)
-		}
-		runtime.Gosched()
-	}
-}
-
-func (f *fleet) start(b *testing.B, i int) {
-	b.Helper()
-	gossip, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{"127.0.0.1"}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	o := Options{
-		ID: nodeID(i), Name: fmt.Sprint("n", i), ClusterID: "c", Started: time.Now(),
-		PeerAddr: l.Addr().String(), Transport: countedTransport{gossip, &f.gossip},
-	}
-	if len(f.nodes) > 0 {
-		o.Seeds = []string{f.nodes[0].cluster.Self().GossipAddr}
-	}
-	c, err := Start(b.Context(), o)
-	if err != nil {
-		b.Fatal(err)
-	}
-	link := NewLink(LinkOptions{Self: o.ID, ClusterID: c.ClusterID, Listener: l, Resolve: func(id string) (string, bool) {
-		n, ok := c.Node(id)
-		return n.PeerAddr, ok
-	}})
-	p := StartPresence(PresenceOptions{Cluster: c, Calls: countedCalls{link, &f.calls}})
-	for _, m := range []uint8{MethodPresenceTally, MethodPresenceMembers} {
-		link.Handle(m, func(ctx context.Context, from string, req []byte) ([]byte, error) {
-			return p.ServeCall(ctx, from, m, req)
-		})
-	}
-	f.nodes = append(f.nodes, p)
-	b.Cleanup(func() {
-		p.Close()
-		_ = link.Close()
-		_ = c.Close()
-	})
 }
 
 // latencies are how long after a member joined the watchers at other nodes were
