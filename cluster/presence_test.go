@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type crowd struct {
 	mu     sync.Mutex
 	at     map[string]*Presence // by node id
 	hosts  map[string]string
+	doors  map[string]net.Listener // where nodes are called
 	hung   map[string]chan struct{} // nodes that gossip, but answer no calls
 }
 
@@ -31,10 +33,11 @@ func inCrowd(t *testing.T, n int, play func(*crowd)) { inSeededCrowd(t, n, 1, 0,
 
 func inSeededCrowd(t *testing.T, n int, seed uint64, loss float64, play func(*crowd)) {
 	inWorld(t, func(w *world) {
-		c := &crowd{world: w, chance: rand.New(rand.NewPCG(seed, seed)), loss: loss, at: map[string]*Presence{}, hosts: map[string]string{}, hung: map[string]chan struct{}{}}
+		c := &crowd{world: w, chance: rand.New(rand.NewPCG(seed, seed)), loss: loss, at: map[string]*Presence{}, hosts: map[string]string{}, doors: map[string]net.Listener{}, hung: map[string]chan struct{}{}}
 		defer func() {
-			for _, p := range c.at {
+			for id, p := range c.at {
 				p.Close()
+				_ = c.doors[id].Close()
 			}
 		}()
 		for i := range n {
@@ -85,9 +88,8 @@ func (c *crowd) startNode(i int) *Presence {
 		}
 	}()
 	p := StartPresence(PresenceOptions{Cluster: cl, Calls: &crowdCalls{c, o.ID, ip(i)}})
-	context.AfterFunc(p.running, func() { _ = l.Close() })
 	c.mu.Lock()
-	c.at[o.ID], c.hosts[o.ID] = p, ip(i)
+	c.at[o.ID], c.hosts[o.ID], c.doors[o.ID] = p, ip(i), l
 	c.mu.Unlock()
 	return p
 }
@@ -108,9 +110,17 @@ func (c *crowd) kill(i int) {
 	p.Close()
 	_ = p.cluster.Close()
 	c.mu.Lock()
+	_ = c.doors[nodeID(i)].Close()
 	delete(c.at, nodeID(i))
 	delete(c.nodes, nodeID(i)+gossipAt(i))
 	c.mu.Unlock()
+}
+
+// lose makes packets get lost with some odds from now on.
+func (c *crowd) lose(odds float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loss = odds
 }
 
 func (c *crowd) hang(i int) {
@@ -135,6 +145,7 @@ type crowdCalls struct {
 func (c *crowdCalls) Call(ctx context.Context, node string, method uint8, req []byte) ([]byte, error) {
 	c.mu.Lock()
 	p, to, hung := c.at[node], c.hosts[node], c.hung[node]
+	unasked, unheard := c.chance.Float64() < c.loss/2, c.chance.Float64() < c.loss/2
 	c.mu.Unlock()
 	if hung != nil {
 		select {
@@ -148,7 +159,14 @@ func (c *crowdCalls) Call(ctx context.Context, node string, method uint8, req []
 		return nil, fmt.Errorf("%w: %v", ErrUnreachable, err)
 	}
 	_ = conn.Close()
-	return p.ServeCall(ctx, c.from, method, req)
+	if unasked {
+		return nil, ErrUnreachable
+	}
+	answer, err := p.ServeCall(ctx, c.from, method, req)
+	if unheard {
+		return nil, ErrOutcomeUnknown
+	}
+	return answer, err
 }
 
 // roughTransport loses, doubles and delays packets.
@@ -296,6 +314,12 @@ func TestWatchersAreToldOfWhatChangesElsewhere(t *testing.T) {
 		if got, want := l.take(), "+bob1 (3), ~bob2 (3)"; got != want {
 			c.Errorf("got %s, want %s", got, want)
 		}
+		var own listener
+		_, _ = joinOne(c.Context(), c.node(1), "room", "you", nil, own.tell)
+		time.Sleep(time.Second)
+		if got, you := l.take(), own.take(); got != "+you (4)" || you != "" {
+			c.Errorf("others got %s, want +you (4); who joined got %s, want nothing: it was in the list", got, you)
+		}
 	})
 }
 
@@ -345,6 +369,17 @@ func TestTheMembersOfADeadNodeLeaveWithinTenSeconds(t *testing.T) {
 		c.within(10*time.Second, "back", func() bool { return countState(p.cluster, StateAlive) == 4 })
 		c.join(2, "room", "ann")
 		c.wantWho(2*time.Second, "room", "ann:1@n2 bob:1@n3 me:1@n1", 1, 2, 3, 4)
+	})
+}
+
+func TestAChangeWhosePacketsAreAllLostIsKnownSoonAfter(t *testing.T) {
+	inCrowd(t, 3, func(c *crowd) {
+		time.Sleep(30 * time.Second)
+		c.lose(1)
+		c.join(1, "room", "ann")
+		time.Sleep(300 * time.Millisecond)
+		c.lose(0)
+		c.wantWho(headEvery+pullAfter+100*time.Millisecond, "room", "ann:1@n1", 2, 3) // the next head shows it
 	})
 }
 

@@ -52,36 +52,33 @@ func TestAboveFiftyChangesASecondPushesAreFewerThanChanges(t *testing.T) {
 }
 
 func TestMoreThanAThousandChangesAtOnceAreThePageAnew(t *testing.T) {
-	inCrowd(t, 2, func(c *crowd) {
-		var p pushes
-		_, _ = joinOne(c.Context(), c.node(1), "room", "", nil, p.tell)
-		for i := range 5000 { // some of them may come in a push before
-			c.join(2, "room", fmt.Sprintf("m%04d", i))
-		}
-		time.Sleep(2 * time.Second)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.last == nil || p.last.Count != 5000 || len(p.last.Members) != protocol.MaxPageMembers || p.last.Members[0].ID != "m0000" {
-			c.Errorf("got a push of %d members, want the first page of 5,000", len(p.last.Members))
-		}
-	})
+	now := time.Unix(1000, 0)
+	a := newAudience("room", 1, now)
+	a.watch(&watcher{tell: func(*protocol.PresenceChange) {}}, now, noNames)
+	for i := range 5000 {
+		a.put(1, memberSource{id: fmt.Sprintf("m%04d", i)}, noNames)
+	}
+	a.schedule(now)
+	got := a.notices(now, noNames)
+	if len(got) != 1 || got[0].change.Count != 5000 || len(got[0].change.Members) != protocol.MaxPageMembers || got[0].change.Members[0].ID != "m0000" {
+		t.Errorf("got %d notices, want one with the first page of 5,000", len(got))
+	}
 }
 
 func TestWhoCameAndWentWithinAPauseIsNoNews(t *testing.T) {
 	now := time.Unix(1000, 0)
-	names := func(uint64) string { return "n" }
 	a := newAudience("room", 1, now)
-	a.watch(&watcher{tell: func(*protocol.PresenceChange) {}}, now, names)
-	a.put(1, memberSource{id: "ann"}, names)
-	a.drop(1, "ann", names)
+	a.watch(&watcher{tell: func(*protocol.PresenceChange) {}}, now, noNames)
+	a.put(1, memberSource{id: "ann"}, noNames)
+	a.drop(1, "ann", noNames)
 	a.schedule(now)
-	if got := a.notices(now, names); len(got) != 0 {
+	if got := a.notices(now, noNames); len(got) != 0 {
 		t.Errorf("got %s, want nothing", changeText(got[0].change))
 	}
-	a.put(1, memberSource{id: "bob", info: []byte("1"), infoAt: 1}, names)
-	a.put(2, memberSource{id: "bob"}, names)
+	a.put(1, memberSource{id: "bob", info: []byte("1"), infoAt: 1}, noNames)
+	a.put(2, memberSource{id: "bob"}, noNames)
 	a.schedule(now)
-	got := a.notices(now, names)
+	got := a.notices(now, noNames)
 	if len(got) != 1 || changeText(got[0].change) != "+bob1 (1)" || strings.Join(got[0].change.Joined[0].Nodes, "") != "nn" {
 		t.Errorf("got %+v, want bob joined by way of two nodes", got)
 	}

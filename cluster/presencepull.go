@@ -243,7 +243,6 @@ func (p *Presence) packet(b []byte) {
 		return // not known yet: it will be asked for everything
 	}
 	r.tally.apply(d.span, d.items, func(key uint64) { p.news(r, key) })
-	r.tally.hear(d.span.to)
 	p.lacks(r, time.Now())
 }
 

@@ -146,7 +146,7 @@ func (p *play) settle() {
 }
 
 func TestWhateverTheNetworkDoesAllTalliesConvergeToTheWritersTruth(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	rapidly(t, 20, func(t *rapid.T) {
 		p := newPlay(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"set": p.set, "set again": p.set, "flush": p.flush, "deliver": p.deliver, "pull": p.pull, "sweep": p.sweep, "restart": p.restart,
@@ -164,6 +164,20 @@ func TestATallyWithoutLossNeverLacksAnything(t *testing.T) {
 		if reader.behind() {
 			t.Fatalf("after %d deltas in order: got have %d of %d, want all", i+1, reader.have, reader.known)
 		}
+	}
+}
+
+func TestWhatComesOutOfOrderIsNotAskedFor(t *testing.T) {
+	owner, reader := newTally(), newTally()
+	var deltas []delta
+	for i := range uint64(5) {
+		deltas = append(deltas, delta{span{i, i + 1}, []tallyItem{owner.set(i, 1)}})
+	}
+	for _, i := range []int{1, 3, 2, 4, 0} {
+		reader.apply(deltas[i].span, deltas[i].items, func(uint64) {})
+	}
+	if reader.behind() || reader.have != owner.have || len(reader.beyond) != 0 {
+		t.Errorf("got have %d of %d and %d pieces beyond, want all and none", reader.have, reader.known, len(reader.beyond))
 	}
 }
 
