@@ -126,9 +126,12 @@ func (l *loop) join(f *follow, fd *feed, seq uint64) {
 		f.told-- // which a stream's heartbeat makes good
 	}
 	l.dropOwn(f)
-	if seq != fd.tail() {
+	switch {
+	case seq != fd.tail():
 		fd.left = len(fd.members)
 		l.queue(fd)
+	case fd.left > 0: // a visit more on the way round to those before at
+		fd.left++
 	}
 }
 
