@@ -26,7 +26,7 @@ vet:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 10s -timeout 60m ./integration
-	$(GO) test -run '^$$' -bench PresenceSpreads -benchtime 1x -timeout 10m ./cluster
+	$(GO) test -run '^$$' -bench 'Presence(Spreads|AMillion)' -benchtime 1x -timeout 10m ./cluster
 	cd integration/peers && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m .
 
 fuzz:

@@ -70,7 +70,9 @@ const (
 )
 
 const (
-	deltaEvery      = 200 * time.Millisecond // between a node's packets of changes; the first after a lull goes at once
+	deltaPerNode    = 6 * time.Millisecond   // between a node's packets of changes, for each that gets them; the first after a lull goes at once
+	minDelta        = 20 * time.Millisecond  // the least
+	maxDelta        = 200 * time.Millisecond // and the most of that pause
 	headEvery       = time.Second            // a node's newest version is repeated so long after a change
 	pullAfter       = 300 * time.Millisecond // what is missing for so long is asked for
 	askPause        = 500 * time.Millisecond // after a node did not answer

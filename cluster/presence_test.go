@@ -25,7 +25,7 @@ type crowd struct {
 	mu     sync.Mutex
 	at     map[string]*Presence // by node id
 	hosts  map[string]string
-	doors  map[string]net.Listener // where nodes are called
+	doors  map[string]net.Listener  // where nodes are called
 	hung   map[string]chan struct{} // nodes that gossip, but answer no calls
 }
 

@@ -55,7 +55,9 @@ func BenchmarkPresenceSpreads(b *testing.B) {
 			if b.N > 1 {
 				b.Skip("one round is enough")
 			}
-			measureSpread(b, newFleet(b, c.nodes), c.rate)
+			f := newFleet(b, c.nodes)
+			f.calm()
+			measureSpread(b, f, c.rate)
 		})
 	}
 }
@@ -103,6 +105,15 @@ func measureSpread(b *testing.B, f *fleet, rate int) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// calm waits until the nodes have told each other that they are there.
+func (f *fleet) calm() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for most := int64(1500 * len(f.nodes)); f.gossip.Swap(0) > most; {
+		<-tick.C
+	}
+}
+
 // churn joins and leaves at random, and calls probe 20 times a second.
 func (f *fleet) churn(b *testing.B, rate int, lasts time.Duration, probe func(n int)) (changes int) {
 	seats := make([][]*Attendance, len(f.nodes))
@@ -128,6 +139,38 @@ func (f *fleet) churn(b *testing.B, rate int, lasts time.Duration, probe func(n 
 		}
 	}
 	return changes
+}
+
+// BenchmarkPresenceAMillionEntries is a node that has just started and asks
+// another one for all members of 1,048,576 topics.
+func BenchmarkPresenceAMillionEntries(b *testing.B) {
+	const n = 1 << 20
+	owner := newTally()
+	for range n {
+		owner.set(rand.Uint64(), 1)
+	}
+	for range b.N {
+		heap, sent := heapNow(), 0
+		reader := newTally()
+		for reader.hear(owner.have); reader.behind(); {
+			q := reader.pull(1, "owner")
+			page := owner.page(q, maxPageItems)
+			wire := appendTallyPage(nil, &page)
+			sent += len(wire)
+			page, err := decodeTallyPage(wire)
+			if err != nil {
+				b.Fatal(err)
+			}
+			reader.take(q, &page, func(uint64) {})
+		}
+		b.StopTimer()
+		b.ReportMetric(float64(sent)/n, "wire-B/entry")
+		b.ReportMetric(float64(heapNow()-heap)/n, "heap-B/entry")
+		if len(reader.entries) != n {
+			b.Fatalf("got %d entries, want %d", len(reader.entries), n)
+		}
+		b.StartTimer()
+	}
 }
 
 // BenchmarkPresenceJoin is a member that joins a topic and leaves it, at one

@@ -3,6 +3,7 @@ package cluster
 import (
 	"reflect"
 	"testing"
+	"time"
 )
 
 func sampleDelta() tallyDelta {
@@ -145,5 +146,13 @@ func BenchmarkPresenceDelta(b *testing.B) {
 		packet = appendDelta(packet[:0], &d)
 		d, _ := decodePacket(packet)
 		tally.apply(d.span, d.items, func(uint64) {})
+	}
+}
+
+func TestSmallClustersGatherChangesForLess(t *testing.T) {
+	for others, want := range map[int]time.Duration{0: 20 * time.Millisecond, 2: 20 * time.Millisecond, 19: 114 * time.Millisecond, 49: 200 * time.Millisecond, 4000: 200 * time.Millisecond} {
+		if got := deltaPause(others); got != want {
+			t.Errorf("%d others: got %v, want %v", others, got, want)
+		}
 	}
 }

@@ -117,7 +117,7 @@ func (p *Presence) tellWatchers(now time.Time, s *steps) {
 // ago, and reminds the others of the newest version: the last delta may be lost.
 func (p *Presence) tellNodes(now time.Time, s *steps) {
 	sp, head := &p.spread, p.self.tally.have
-	if next := sp.flush.Add(deltaEvery); len(sp.dirty) > 0 && next.After(now) {
+	if next := sp.flush.Add(deltaPause(len(p.replicas))); len(sp.dirty) > 0 && next.After(now) {
 		s.by(next, now)
 	} else if len(sp.dirty) > 0 {
 		s.packets = p.deltas()
@@ -137,6 +137,12 @@ func (p *Presence) tellNodes(now time.Time, s *steps) {
 	sp.again = sp.headed != head
 	sp.headed, sp.remind = head, now
 	s.packets = append(s.packets, appendHead(nil, p.self.id, head))
+}
+
+// deltaPause is how long a node gathers changes for others. Each packet costs as
+// many bytes as there are others, so that small clusters can be quick.
+func deltaPause(others int) time.Duration {
+	return min(max(time.Duration(others)*deltaPerNode, minDelta), maxDelta)
 }
 
 // deltas are packets with all that changed since the last ones. More than some
