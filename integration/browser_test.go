@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -70,7 +71,11 @@ func startBrowser(t *testing.T) *browser {
 	b := &browser{t: t, tabs: map[string]*tab{}}
 	b.pages = httptest.NewServer(http.HandlerFunc(b.serve))
 	t.Cleanup(b.pages.Close)
-	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--user-data-dir="+t.TempDir(),
+	profile, err := os.MkdirTemp("", "pushd-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--user-data-dir="+profile,
 		"--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--remote-debugging-port=0", "about:blank")
 	said, err := cmd.StderrPipe()
 	if err != nil {
@@ -79,12 +84,27 @@ func startBrowser(t *testing.T) *browser {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	t.Cleanup(func() { stopBrowser(cmd, profile) })
 	b.tools = devTools(t, said)
 	return b
+}
+
+// stopBrowser lets it end, so that none of its processes writes to its profile
+// when that goes.
+func stopBrowser(cmd *exec.Cmd, profile string) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	_ = os.RemoveAll(profile)
 }
 
 func findBrowser() string {

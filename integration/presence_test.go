@@ -2,9 +2,9 @@ package integration
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,12 +14,12 @@ import (
 	"github.com/pushd/pushd/protocol/client"
 )
 
-// attend is present in a topic at one node until the end of the test, or until
-// leave.
-func (p *process) attend(topic, member string, via client.Via) (leave func()) {
+// attend is present in a topic at one node, and at others if that goes, until the
+// end of the test, or until leave.
+func (p *process) attend(topic, member string, via client.Via, others ...*process) (leave func()) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
-	c, sub := p.reader(topic, via, &client.Attend{Member: member})
+	c, sub := p.reader(topic, via, &client.Attend{Member: member}, others...)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -39,9 +39,13 @@ func (p *process) attend(topic, member string, via client.Via) (leave func()) {
 	return leave
 }
 
-func (p *process) reader(topic string, via client.Via, who *client.Attend) (*client.Client, *client.Subscription) {
+func (p *process) reader(topic string, via client.Via, who *client.Attend, others ...*process) (*client.Client, *client.Subscription) {
 	p.t.Helper()
-	c, err := client.New(client.Options{Servers: []string{p.url("")}})
+	servers := []string{p.url("")}
+	for _, o := range others {
+		servers = append(servers, o.url(""))
+	}
+	c, err := client.New(client.Options{Servers: servers})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -96,9 +100,46 @@ func TestPresenceIsTheSameAtEveryNodeOverEveryDeliverySystem(t *testing.T) {
 		t.Errorf("pushd presence: got %d and %s, want three members", code, out)
 	}
 	nodes[0].put("/v1/policies/secret.**", `{"presence":"off"}`)
+	nodes[0].wantRefusedEverywhere("hall", "secret.x")
 	_, errs, code := pushd(t, nil, "presence", "secret.x", "--server", nodes[0].url(""))
 	if code != 5 || !strings.Contains(errs, "presence_off") {
 		t.Errorf("presence that is off: got %d and %s, want 5 and presence_off", code, errs)
+	}
+}
+
+// wantRefusedEverywhere has a subscribe to two topics refused for the second one,
+// and wants nobody to have seen anything of it in the first one.
+func (p *process) wantRefusedEverywhere(allowed, refused string) {
+	p.t.Helper()
+	c, sub := p.reader(allowed, client.SSE, &client.Attend{Watch: true})
+	defer c.Close()
+	defer sub.Close()
+	ctx, cancel := context.WithTimeout(p.t.Context(), readyWithin)
+	defer cancel()
+	if n := nextCount(ctx, p.t, sub); n != 0 {
+		p.t.Errorf("got %d in %s, want nobody yet", n, allowed)
+	}
+	resp, err := httpClient.Get(p.url("/v1/events?presence=1&member=eve&topic=" + allowed + "&topic=" + refused))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		p.t.Errorf("got %s, want 403", resp.Status)
+	}
+	p.attend(allowed, "ann", client.SSE)
+	for {
+		d, err := sub.Next(ctx)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if d.Presence == nil {
+			continue
+		}
+		if len(d.Presence.Joined) != 1 || d.Presence.Joined[0].ID != "ann" {
+			p.t.Errorf("got %+v, want ann joined and nothing of eve", d.Presence)
+		}
+		return
 	}
 }
 
@@ -131,7 +172,7 @@ func TestTheMembersOfAKilledNodeLeaveWithinTenSeconds(t *testing.T) {
 }
 
 // waitCount reads presence until a topic has so many members.
-func waitCount(ctx context.Context, t *testing.T, sub *client.Subscription, want int) (count int) {
+func waitCount(ctx context.Context, t testing.TB, sub *client.Subscription, want int) (count int) {
 	t.Helper()
 	for count != want {
 		count = nextCount(ctx, t, sub)
@@ -139,7 +180,7 @@ func waitCount(ctx context.Context, t *testing.T, sub *client.Subscription, want
 	return count
 }
 
-func nextCount(ctx context.Context, t *testing.T, sub *client.Subscription) int {
+func nextCount(ctx context.Context, t testing.TB, sub *client.Subscription) int {
 	t.Helper()
 	for {
 		d, err := sub.Next(ctx)
@@ -169,63 +210,6 @@ func TestTheMembersOfAFrozenNodeComeBackWithIt(t *testing.T) {
 	}
 	for _, p := range nodes {
 		p.waitWho("room", "ann@n1", "bob@n2", "cid@n3")
-	}
-}
-
-// recorded is the record of a topic's presence as type:member, in order.
-func (p *process) recorded(topic string) (out []string) {
-	p.t.Helper()
-	for _, e := range p.page("topic=$presence." + topic + "&limit=1000").Events {
-		var v struct {
-			Member struct {
-				ID string `json:"id"`
-			} `json:"member"`
-		}
-		if err := json.Unmarshal(e.Data, &v); err != nil {
-			p.t.Fatalf("%s: %v", e.Data, err)
-		}
-		out = append(out, strings.TrimSuffix(e.Type+":"+v.Member.ID, ":"))
-	}
-	return out
-}
-
-func (p *process) waitRecorded(topic string, want ...string) {
-	p.t.Helper()
-	p.wait(fmt.Sprintf("the record %v of %s", want, topic), func() error {
-		if got := p.recorded(topic); fmt.Sprint(got) != fmt.Sprint(want) {
-			return fmt.Errorf("got %v", got)
-		}
-		return nil
-	})
-}
-
-func TestPresenceIsRecordedOnceOverTheDeathOfItsLeader(t *testing.T) {
-	t.Parallel()
-	nodes := startCluster(t, 3)
-	nodes[0].put("/v1/policies/log.**", `{"presence":"log"}`)
-	nodes[0].attend("log.room", "ann", client.WebSocket)
-	want := []string{"occupied", "joined:ann"}
-	nodes[1].waitRecorded("log.room", want...)
-	victim := leaderOf(t, nodes, "$presence.log.room")
-	victim.attend("log.room", "bob", client.SSE)
-	want = append(want, "joined:bob")
-	for _, p := range nodes {
-		p.waitRecorded("log.room", want...)
-	}
-	other := nodes[0]
-	if victim == other {
-		other = nodes[1]
-	}
-	other.attend("log.room", "cid", client.SSE)
-	want = append(want, "joined:cid")
-	other.waitRecorded("log.room", want...)
-	victim.kill() // it leads the record, and has members
-	other.waitFor("bob's leave in the record", func() bool { return strings.Contains(fmt.Sprint(other.recorded("log.room")), "left:bob") })
-	seen := map[string]int{}
-	for _, e := range other.recorded("log.room") {
-		if seen[e]++; seen[e] > 1 {
-			t.Errorf("the record has %s twice: %v", e, other.recorded("log.room"))
-		}
 	}
 }
 
