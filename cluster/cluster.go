@@ -108,7 +108,7 @@ func newCluster(o Options, stop context.CancelFunc) *Cluster {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	if c.self.Protocols = o.Protocols; o.Protocols == (Protocols{}) {
-		c.self.Protocols = ownProtocols
+		c.self.Protocols = BuildProtocols()
 	}
 	c.self.Protocols.Speaks = c.self.Protocols.Min
 	c.self.settled = len(o.Seeds) == 0 && len(c.known) == 0 // a founder is nobody's newcomer

@@ -91,7 +91,7 @@ func TestTheListOfTheGoneKeepsAgesNotTimes(t *testing.T) {
 }
 
 func FuzzHello(f *testing.F) {
-	f.Add(hello{"c", "a", "b", KindRaft}.append(nil))
+	f.Add(hello{"c", "a", "b", KindRaft, 1}.append(nil))
 	f.Add([]byte("GET / HTTP/1.1\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := readHello(bytes.NewReader(b))
@@ -105,19 +105,25 @@ func FuzzHello(f *testing.F) {
 }
 
 func FuzzFrame(f *testing.F) {
-	f.Add(appendCallFrame(nil, 7, statusOK, []byte("body")))
-	f.Add(appendCallFrame(nil, 7, statusFailed, appendRefusal(nil, &RemoteError{"code", "text"})))
+	f.Add(appendCallFrame(nil, false, 7, statusOK, []byte("body")))
+	f.Add(appendCallFrame(nil, false, 7, statusFailed, appendRefusal(nil, &RemoteError{"code", "text"})))
+	f.Add(appendCallFrame(nil, true, 7, statusOK, []byte("body")))
 	f.Add([]byte{255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frame, err := readFrame(bufio.NewReader(bytes.NewReader(b)), nil)
 		if err != nil {
 			return
 		}
-		id, head, body, ok := decodeCall(frame)
-		if !ok {
+		if id, head, body, err := decodeCall(frame, true); err == nil {
+			if again := appendCallFrame(nil, true, id, head, body); !bytes.Equal(again, b[:len(again)]) {
+				t.Errorf("checked: got %x after a round trip, want the start of %x", again, b)
+			}
+		}
+		id, head, body, err := decodeCall(frame, false)
+		if err != nil {
 			return
 		}
-		if again := appendCallFrame(nil, id, head, body); !bytes.Equal(again, b[:len(again)]) {
+		if again := appendCallFrame(nil, false, id, head, body); !bytes.Equal(again, b[:len(again)]) {
 			t.Errorf("got %x after a round trip, want the start of %x", again, b)
 		}
 		a := decodeAnswer(head, body)

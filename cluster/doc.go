@@ -10,7 +10,7 @@
 //	join  seeds         how a node finds the others again and again, or must stop
 //	recovered           what becomes of nodes that a recovered cluster gave up
 //	version             which versions of the protocol nodes understand, and speak
-//	link  linkhello     one listener for all traffic between nodes; who calls whom
+//	link  linkhello     one listener for all traffic between nodes; who calls whom, in which version
 //	linkcall linkwriter calls: one connection per ordered pair, coalesced writes
 //	linkstream          frames that one node pushes to another
 //	keys keyring        the cluster's secrets; how they change while it runs

@@ -45,9 +45,10 @@ const (
 	keepAliveInterval = time.Second
 	keepAliveCount    = 3
 	maxFrameBytes     = 16 << 20
-	maxQueuedBytes    = 64 << 20 // waiting to be written to one peer
-	maxPieceBytes     = 1 << 20  // of one write
-	maxSpareBytes     = 1 << 20  // of a buffer that is kept for the next write
+	maxCallBytes      = maxFrameBytes - callHead - callTail // of a request or an answer, in all versions
+	maxQueuedBytes    = 64 << 20                            // waiting to be written to one peer
+	maxPieceBytes     = 1 << 20                             // of one write
+	maxSpareBytes     = 1 << 20                             // of a buffer that is kept for the next write
 	readBuffer        = 64 << 10
 	maxInFlight       = 64 << 10    // calls to one peer that wait for their answers
 	maxServing        = maxInFlight // calls of one peer under way

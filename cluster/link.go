@@ -50,6 +50,8 @@ type LinkOptions struct {
 	Resolve   func(nodeID string) (addr string, ok bool)
 	TLS       *tls.Config                                              // nil: in the clear, with whoever connects
 	Dial      func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+	Protocols Protocols                                                // versions that this node understands; zero: those of this build
+	Theirs    func(nodeID string) (Protocols, bool)                    // those of another node; nil: nothing is known, so that the oldest is spoken
 	Log       *slog.Logger                                             // nil discards
 }
 
@@ -79,6 +81,9 @@ func NewLink(o LinkOptions) *Link {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Protocols == (Protocols{}) {
+		o.Protocols = BuildProtocols()
 	}
 	l := &Link{
 		options: o, log: o.Log, listeners: map[Kind]*kindListener{}, handlers: map[uint8]Handler{},
@@ -144,6 +149,20 @@ func (l *Link) Close() error {
 
 // Dial connects to a node. A refused connection keeps its errno in the chain.
 func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, error) {
+	return l.dialIn(ctx, nodeID, kind, l.version(nodeID))
+}
+
+// version is the one that is spoken on a connection to a node.
+func (l *Link) version(nodeID string) uint8 {
+	if l.options.Theirs != nil {
+		if theirs, known := l.options.Theirs(nodeID); known {
+			return l.options.Protocols.with(theirs)
+		}
+	}
+	return l.options.Protocols.Min
+}
+
+func (l *Link) dialIn(ctx context.Context, nodeID string, kind Kind, version uint8) (net.Conn, error) {
 	addr, ok := l.options.Resolve(nodeID)
 	if !ok {
 		return nil, fmt.Errorf("%w: the address of node %s is not known", ErrUnreachable, nodeID)
@@ -156,7 +175,7 @@ func (l *Link) Dial(ctx context.Context, nodeID string, kind Kind) (net.Conn, er
 	if conn, err = l.secure(ctx, conn, tls.Client); err != nil {
 		return nil, fmt.Errorf("%w: node %s at %s: %w", ErrUnreachable, nodeID, addr, err)
 	}
-	if err := l.greet(ctx, conn, hello{l.options.ClusterID(), l.options.Self, nodeID, kind}); err != nil {
+	if err := l.greet(ctx, conn, hello{l.options.ClusterID(), l.options.Self, nodeID, kind, version}); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%w: node %s at %s: %w", ErrUnreachable, nodeID, addr, err)
 	}
@@ -293,7 +312,7 @@ func (l *Link) welcome(raw net.Conn) {
 	_ = conn.SetDeadline(time.Time{})
 	switch h.kind {
 	case kindCall:
-		l.serveCalls(conn, h.from)
+		l.serveCalls(conn, h)
 		l.untrack(raw)
 	case kindStream:
 		l.serveStream(conn, h.from)
@@ -306,8 +325,10 @@ func (l *Link) welcome(raw net.Conn) {
 
 // check says in words why a connection is not for this node.
 func (l *Link) check(h hello) error {
-	own := l.options.ClusterID()
+	own, understood := l.options.ClusterID(), l.options.Protocols
 	switch {
+	case h.version < understood.Min || h.version > understood.Max:
+		return fmt.Errorf("this is node %s, which speaks protocol %v, you spoke version %d: it was another pushd a moment ago", l.options.Self, understood, h.version)
 	case h.to != l.options.Self:
 		return fmt.Errorf("this is node %s of cluster %s, you asked for node %s: its address has changed hands", l.options.Self, own, h.to)
 	case own != "" && h.cluster != "" && own != h.cluster:

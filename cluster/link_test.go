@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -26,6 +27,12 @@ type pair struct {
 
 func newPair(t testing.TB) *pair {
 	t.Helper()
+	return newPairOf(t, BuildProtocols(), BuildProtocols())
+}
+
+// newPairOf is two links that understand these versions, and know it of each other.
+func newPairOf(t testing.TB, ofA, ofB Protocols) *pair {
+	t.Helper()
 	p := &pair{}
 	la, lb := listenLoopback(t), listenLoopback(t)
 	p.addrA, p.addrB = la.Addr().String(), lb.Addr().String()
@@ -34,13 +41,17 @@ func newPair(t testing.TB) *pair {
 		return addr, ok
 	}
 	cluster := func() string { return "c" }
-	p.a = NewLink(LinkOptions{Self: "a", ClusterID: cluster, Listener: la, Resolve: resolve})
-	p.b = NewLink(LinkOptions{Self: "b", ClusterID: cluster, Listener: lb, Resolve: resolve})
+	p.a = NewLink(LinkOptions{Self: "a", ClusterID: cluster, Listener: la, Resolve: resolve, Protocols: ofA, Theirs: known(ofB)})
+	p.b = NewLink(LinkOptions{Self: "b", ClusterID: cluster, Listener: lb, Resolve: resolve, Protocols: ofB, Theirs: known(ofA)})
 	t.Cleanup(func() {
 		_ = p.a.Close()
 		_ = p.b.Close()
 	})
 	return p
+}
+
+func known(p Protocols) func(string) (Protocols, bool) {
+	return func(string) (Protocols, bool) { return p, true }
 }
 
 func listenLoopback(t testing.TB) net.Listener {
@@ -74,7 +85,7 @@ func TestARefusalArrivesWithItsCode(t *testing.T) {
 	p.b.Handle(3, func(context.Context, string, []byte) ([]byte, error) { return make([]byte, maxFrameBytes), nil })
 	for method, want := range map[uint8]RemoteError{
 		1: {"not_leader", "ask n2"}, 2: {codeInternal, "oops"},
-		3: {CodeTooLarge, "an answer of 16777216 bytes, at most 16777207"}, 9: {CodeNoMethod, "method 9 is not known to this node"},
+		3: {CodeTooLarge, "an answer of 16777216 bytes, at most 16777203"}, 9: {CodeNoMethod, "method 9 is not known to this node"},
 	} {
 		_, err := p.a.Call(t.Context(), "b", method, nil)
 		if got, ok := errors.AsType[*RemoteError](err); !ok || *got != want {
@@ -169,7 +180,7 @@ func TestACallGivenUpHasAnUnknownOutcome(t *testing.T) {
 }
 
 func TestRequestsThatWereNeverWrittenAreUnreachable(t *testing.T) {
-	w := newWriter(nil)
+	w := newWriter(nil, 1)
 	for id := range uint64(3) {
 		if err := w.add(id+1, 1, []byte("x")); err != nil {
 			t.Fatal(err)
@@ -200,7 +211,7 @@ func TestAFrozenNodeIsGivenUp(t *testing.T) {
 		a := NewLink(LinkOptions{Self: "a", Listener: listener})
 		defer a.Close()
 		a.mu.Lock()
-		a.startCaller("b", own)
+		a.startCaller("b", own, 1)
 		a.mu.Unlock()
 		start := time.Now()
 		_, err = a.Call(t.Context(), "b", 1, nil)
@@ -216,8 +227,8 @@ func TestAFrozenNodeIsGivenUpByShortCallsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, frozen := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, frozen) }() // its kernel lives
-		a := &Link{callers: map[string]*caller{}}
-		a.startCaller("b", own)
+		a := &Link{callers: map[string]*caller{}, log: slog.New(slog.DiscardHandler)}
+		a.startCaller("b", own, 1)
 		c := a.callers["b"]
 		for start := time.Now(); !c.isBroken(); time.Sleep(20 * time.Millisecond) {
 			if time.Since(start) > silenceLimit+2*pingPeriod {
@@ -239,10 +250,10 @@ func TestAWrongHelloIsRefusedInWords(t *testing.T) {
 		h    hello
 		want string
 	}{
-		{hello{"c", "a", "x", kindCall}, "this is node b of cluster c, you asked for node x"},
-		{hello{"d", "a", "b", kindCall}, "this is node b of cluster c, you asked for it in cluster d"},
-		{hello{"c", "a", "b", 99}, "kind 99"},
-		{hello{"", "a", "b", kindCall}, ""},
+		{hello{"c", "a", "x", kindCall, 1}, "this is node b of cluster c, you asked for node x"},
+		{hello{"d", "a", "b", kindCall, 1}, "this is node b of cluster c, you asked for it in cluster d"},
+		{hello{"c", "a", "b", 99, 1}, "kind 99"},
+		{hello{"", "a", "b", kindCall, 1}, ""},
 	} {
 		conn, err := net.Dial("tcp", p.addrB)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ const pingID = 0
 type caller struct {
 	conn   net.Conn
 	writer *writer
+	log    *slog.Logger
 	done   chan struct{} // closed once the connection is given up
 
 	mu    sync.Mutex // guards what follows
@@ -49,8 +51,8 @@ type answer struct {
 
 // Call asks a node. See the package comment for its errors.
 func (l *Link) Call(ctx context.Context, nodeID string, method uint8, req []byte) ([]byte, error) {
-	if len(req) > maxFrameBytes-callHead {
-		return nil, fmt.Errorf("%w: a request of %d bytes, at most %d", ErrUnreachable, len(req), maxFrameBytes-callHead)
+	if len(req) > maxCallBytes {
+		return nil, fmt.Errorf("%w: a request of %d bytes, at most %d", ErrUnreachable, len(req), maxCallBytes)
 	}
 	c, err := l.caller(ctx, nodeID)
 	if err != nil {
@@ -110,7 +112,8 @@ type dial struct {
 }
 
 func (l *Link) dialCaller(nodeID string, d *dial) {
-	conn, err := l.Dial(l.running, nodeID, kindCall)
+	version := l.version(nodeID)
+	conn, err := l.dialIn(l.running, nodeID, kindCall, version)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer close(d.done)
@@ -122,12 +125,12 @@ func (l *Link) dialCaller(nodeID string, d *dial) {
 	if d.err = err; err != nil {
 		return
 	}
-	l.startCaller(nodeID, conn)
+	l.startCaller(nodeID, conn, version)
 }
 
 // startCaller is called with mu held.
-func (l *Link) startCaller(nodeID string, conn net.Conn) {
-	c := &caller{conn: conn, writer: newWriter(conn), done: make(chan struct{}), calls: map[uint64]chan answer{}}
+func (l *Link) startCaller(nodeID string, conn net.Conn, version uint8) {
+	c := &caller{conn: conn, writer: newWriter(conn, version), log: l.log.With("node", nodeID), done: make(chan struct{}), calls: map[uint64]chan answer{}}
 	c.writer.progress = c.lives
 	l.callers[nodeID] = c
 	l.wg.Go(c.read)
@@ -173,8 +176,9 @@ func (c *caller) read() {
 		if err != nil {
 			break
 		}
-		id, status, body, ok := decodeCall(frame)
-		if !ok {
+		id, status, body, err := decodeCall(frame, c.writer.checked)
+		if err != nil {
+			c.log.Error("connection to a node given up", "err", err)
 			break
 		}
 		if ch := c.claim(id); ch != nil {
@@ -270,13 +274,13 @@ func decodeAnswer(status byte, body []byte) answer {
 }
 
 // serveCalls answers a peer's calls, each on a goroutine, until it hangs up.
-func (l *Link) serveCalls(conn net.Conn, from string) {
-	w := newWriter(conn)
+func (l *Link) serveCalls(conn net.Conn, h hello) {
+	w := newWriter(conn, h.version)
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { w.run(done) })
 	ctx, cancel := context.WithCancel(l.running)
-	l.readCalls(ctx, conn, w, from, &wg)
+	l.readCalls(ctx, conn, w, h.from, &wg)
 	cancel()
 	close(done)
 	w.close()
@@ -294,8 +298,9 @@ func (l *Link) readCalls(ctx context.Context, conn net.Conn, w *writer, from str
 		if err != nil {
 			return
 		}
-		id, method, body, ok := decodeCall(frame)
-		if !ok {
+		id, method, body, err := decodeCall(frame, w.checked)
+		if err != nil {
+			l.log.Error("connection from a node given up", "node", from, "err", err)
 			return
 		}
 		if id == pingID {
@@ -351,8 +356,8 @@ func (l *Link) answer(ctx context.Context, method uint8, from string, req []byte
 		return statusFailed, appendRefusal(nil, &RemoteError{CodeNoMethod, fmt.Sprintf("method %d is not known to this node", method)})
 	}
 	body, err := h(ctx, from, req)
-	if err == nil && len(body) > maxFrameBytes-callHead {
-		err = &RemoteError{CodeTooLarge, fmt.Sprintf("an answer of %d bytes, at most %d", len(body), maxFrameBytes-callHead)}
+	if err == nil && len(body) > maxCallBytes {
+		err = &RemoteError{CodeTooLarge, fmt.Sprintf("an answer of %d bytes, at most %d", len(body), maxCallBytes)}
 	}
 	if err != nil {
 		return statusFailed, appendRefusal(nil, refusalOf(err))

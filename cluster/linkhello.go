@@ -5,18 +5,20 @@ import (
 	"io"
 )
 
-// hello is the first thing on a peer connection.
+// hello is the first thing on a peer connection. Its own form is the same in all
+// versions, so that each can say that it does not know another.
 type hello struct {
 	cluster, from, to string
 	kind              Kind
+	version           uint8 // of the protocol, on this connection
 }
 
-const helloMagic = "pushd\x01" // with the version of the peer protocol
+const helloMagic = "pushd" // the version follows
 
-var errHello = errors.New("not a pushd node's hello, or of another version")
+var errHello = errors.New("not a pushd node's hello")
 
 func (h hello) append(dst []byte) []byte {
-	dst = append(append(dst, helloMagic...), byte(h.kind))
+	dst = append(append(dst, helloMagic...), h.version, byte(h.kind))
 	for _, s := range []string{h.cluster, h.from, h.to} {
 		dst = append(append(dst, byte(len(s))), s...)
 	}
@@ -24,14 +26,14 @@ func (h hello) append(dst []byte) []byte {
 }
 
 func readHello(r io.Reader) (h hello, err error) {
-	head := make([]byte, len(helloMagic)+1)
+	head := make([]byte, len(helloMagic)+2)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return h, err
 	}
 	if string(head[:len(helloMagic)]) != helloMagic {
 		return h, errHello
 	}
-	h.kind = Kind(head[len(helloMagic)])
+	h.version, h.kind = head[len(helloMagic)], Kind(head[len(helloMagic)+1])
 	for _, s := range []*string{&h.cluster, &h.from, &h.to} {
 		var n [1]byte
 		if _, err := io.ReadFull(r, n[:]); err != nil {

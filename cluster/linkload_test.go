@@ -39,12 +39,12 @@ func inMemoryOver(t *testing.T, wrap func(net.Conn) net.Conn) (a, b *Link) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.greet(t.Context(), conn, hello{"c", "a", "b", kindCall}); err != nil {
+	if err := a.greet(t.Context(), conn, hello{"c", "a", "b", kindCall, 1}); err != nil {
 		t.Fatal(err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.startCaller("b", wrap(conn))
+	a.startCaller("b", wrap(conn), 1)
 	return a, b
 }
 

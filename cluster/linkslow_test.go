@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -51,8 +52,8 @@ func TestANodeThatStopsReadingIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
 		go func() { _, _ = there.Read(make([]byte, maxPieceBytes)) }()
-		l := &Link{callers: map[string]*caller{}}
-		l.startCaller("b", here)
+		l := &Link{callers: map[string]*caller{}, log: slog.New(slog.DiscardHandler)}
+		l.startCaller("b", here, 1)
 		c := l.callers["b"]
 		_, ch, err := c.begin()
 		if err == nil {

@@ -62,7 +62,7 @@ func TestAStreamToASilentNodeEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if err := b.greet(t.Context(), conn, hello{"c", "a", "b", kindStream}); err != nil {
+		if err := b.greet(t.Context(), conn, hello{"c", "a", "b", kindStream, 1}); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()

@@ -15,6 +15,7 @@ var errQueueFull = errors.New("too much waits to be sent to the node")
 // out with the next.
 type writer struct {
 	conn     net.Conn
+	checked  bool          // frames have checksums
 	ready    chan struct{} // capacity 1
 	progress func()        // called while much is being written and the other side takes it; nil: nobody wants to know
 
@@ -24,7 +25,9 @@ type writer struct {
 	closed bool
 }
 
-func newWriter(conn net.Conn) *writer { return &writer{conn: conn, ready: make(chan struct{}, 1)} }
+func newWriter(conn net.Conn, version uint8) *writer {
+	return &writer{conn: conn, checked: isChecked(conn, version), ready: make(chan struct{}, 1)}
+}
 
 // add queues a frame. An error says that nothing was queued.
 func (w *writer) add(id uint64, head byte, body []byte) error {
@@ -47,7 +50,7 @@ func (w *writer) queue(id uint64, head byte, body []byte) error {
 	if len(w.buf) > 0 && len(w.buf)+len(body) > maxQueuedBytes {
 		return errQueueFull
 	}
-	w.buf = appendCallFrame(w.buf, id, head, body)
+	w.buf = appendCallFrame(w.buf, w.checked, id, head, body)
 	return nil
 }
 

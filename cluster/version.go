@@ -9,9 +9,14 @@ import (
 // between them: what a node understands, from Min to Max, and the one it Speaks.
 type Protocols struct{ Min, Max, Speaks uint8 }
 
-// ownProtocols are those of this build. A version may be dropped from it once no
+// What came with each version.
+const (
+	versionChecked = 2 // frames of calls have a checksum, unless TLS has
+)
+
+// BuildProtocols are those of this build. A version may be dropped from it once no
 // node of the release before speaks it.
-var ownProtocols = Protocols{Min: 1, Max: 1}
+func BuildProtocols() Protocols { return Protocols{Min: 1, Max: versionChecked} }
 
 // ErrTooFarApart says that two nodes have no version of the protocol in common.
 var ErrTooFarApart = errors.New("the nodes' versions are too far apart")
@@ -20,6 +25,9 @@ var ErrTooFarApart = errors.New("the nodes' versions are too far apart")
 func (p Protocols) understands(other Protocols) bool {
 	return p.Min <= other.Max && other.Min <= p.Max
 }
+
+// with is the version that two nodes speak to each other.
+func (p Protocols) with(other Protocols) uint8 { return max(p.Min, min(p.Max, other.Max)) }
 
 func (p Protocols) String() string {
 	if p.Min == p.Max {

@@ -34,6 +34,9 @@ func run(m *testing.M) int {
 	if config := os.Getenv(nodeVariable); config != "" {
 		return serveNode(config)
 	}
+	if config := os.Getenv(releaseVariable); config != "" {
+		return serveRelease(config)
+	}
 	if binary = os.Getenv(binaryVariable); binary != "" {
 		return m.Run()
 	}

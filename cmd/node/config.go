@@ -69,7 +69,10 @@ type Config struct {
 
 	OTLPEndpoint string // URL of an OpenTelemetry collector; "" means what OTEL_EXPORTER_OTLP_ENDPOINT says, else none
 
-	network *network // nil: the operating system's
+	// Protocols are the oldest and the newest version that this node speaks to others, as if it was of another release; zero means
+	// those of this build.
+	Protocols [2]uint8
+	network   *network // nil: the operating system's
 
 	Version string       // shown to other nodes and in answers
 	Log     *slog.Logger // nil discards

@@ -22,6 +22,7 @@
 //	release                replicas that are others' now
 //	recover recoveryplan   a cluster that lost its quorum, offline; what its survivors have, and what becomes of it
 //	drain silence          SIGTERM; leaders that hang
+//	protocols              the versions that this node speaks
 //	network                the operating system's, or one of a simulation
 //	status readers         what is asked of all nodes
 //	metrics telemetry      what the parts below the edge tell at /metrics; spans

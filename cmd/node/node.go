@@ -140,13 +140,17 @@ func (n *Node) openCluster(ctx context.Context) (err error) {
 		ID: n.home.NodeID, Name: n.cfg.NodeName, ClusterID: n.home.ClusterID,
 		Role: n.cfg.Role, Zone: n.cfg.Zone, Version: n.cfg.Version, Started: time.Now(),
 		ClientAddr: n.clients.Addr().String(), PeerAddr: n.peerListener.Addr().String(), GossipAddr: n.cfg.GossipAddr,
-		Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Keys: keys, Transport: n.cfg.transport(), Log: n.log,
+		Protocols: n.protocols(), Seeds: n.cfg.Join, KnownPath: n.home.path(peersFile), Keys: keys, Transport: n.cfg.transport(), Log: n.log,
 	})
 	if err != nil {
 		return err
 	}
 	n.link = cluster.NewLink(cluster.LinkOptions{
 		Self: n.home.NodeID, ClusterID: n.gossip.ClusterID, Listener: n.peerListener, TLS: secure, Dial: n.cfg.dialer(), Log: n.log,
+		Protocols: n.protocols(), Theirs: func(id string) (cluster.Protocols, bool) {
+			peer, ok := n.gossip.Node(id)
+			return peer.Protocols, ok
+		},
 		Resolve: func(id string) (string, bool) {
 			peer, ok := n.gossip.Node(id)
 			return peer.PeerAddr, ok
