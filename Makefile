@@ -14,7 +14,7 @@ build:
 	$(GO) build -o bin/pushd ./cmd/pushd
 
 test: vet
-	$(GO) test ./...
+	PUSHD_SEEDS=1000 $(GO) test -timeout 20m ./...
 
 vet:
 	@test -z "$$($(GO) tool gofumpt -l .)" || { echo "gofumpt would change:"; $(GO) tool gofumpt -l .; exit 1; }
@@ -35,5 +35,5 @@ fuzz:
 
 chaos:
 	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 60m -run 'Chaos|Failover|Growth' -v ./integration
-	PUSHD_SEEDS=1000 $(GO) test -count=1 -timeout 60m -run Survive ./cmd/node
+	PUSHD_SEEDS=10000 $(GO) test -count=1 -timeout 90m -run Survive ./cmd/node
 	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 20m -run Riot ./cluster

@@ -25,7 +25,7 @@
 //	transport  all groups over two connections per peer                      codec     bytes of the peer connection
 //	transfer   attachments to a follower; fetch is its other end             gap       what rot took, and from whom
 //	quarantine what becomes of damaged data                                  disk      free space and the reserve
-//	survivor   a replica that carries on alone, by force, offline
+//	survivor   a replica that carries on alone, by force, offline            handover  the lead to another voter
 //	probe      finds out that a leader is dead                               succession  who stands for election in its place, and when
 //
 // hashicorp/raft decides; this package stores and carries. Its stores never return an error into hashicorp/raft,

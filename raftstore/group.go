@@ -31,6 +31,7 @@ type Group struct {
 
 	wantsSnapshot atomic.Bool
 	rotten        atomic.Pointer[error] // why the replica was quarantined
+	handovers     handovers
 	ending        sync.Once
 }
 

@@ -26,8 +26,9 @@ type lead struct {
 
 type follower struct {
 	Progress
-	told uint64 // commit index that was sent and that the follower can use
-	lost bool   // the connection broke since: the follower may have been restarted and know of no commit
+	rounds uint64 // appends of its replication that it has answered; heartbeats are another goroutine's
+	told   uint64 // commit index that was sent and that the follower can use
+	lost   bool   // the connection broke since: the follower may have been restarted and know of no commit
 }
 
 // in returns the follower if the append is of the newest term. l.mu is held.
@@ -64,6 +65,9 @@ func (p *port) answered(id string, q *raft.AppendEntriesRequest, a *raft.AppendE
 		return
 	}
 	f.At = time.Now()
+	if q.PrevLogEntry > 0 || len(q.Entries) > 0 {
+		f.rounds++
+	}
 	if n := len(q.Entries); n > 0 && a.Success {
 		f.Acked = max(f.Acked, q.Entries[n-1].Index)
 	}
@@ -175,6 +179,16 @@ func (p *port) progress(term uint64) map[string]Progress {
 		}
 	}
 	return all
+}
+
+// rounds returns how often a follower's replication was answered in a term.
+func (p *port) rounds(term uint64, id string) uint64 {
+	p.lead.mu.Lock()
+	defer p.lead.mu.Unlock()
+	if f := p.lead.followers[id]; p.lead.term == term && f != nil {
+		return f.rounds
+	}
+	return 0
 }
 
 // notices tells followers of commits that no append carried, within a millisecond: hashicorp/raft itself sends the

@@ -16,6 +16,7 @@ const (
 	maxGroupInbox     = 256                                        // requests waiting for one group
 	pipelineWindow    = 8                                          // appends in flight to one follower of a group
 	beatsPerTimeout   = 4                                          // beats of a node in one HeartbeatTimeout
+	handoverRounds    = 16                                         // of replication, behind which it has surely seen what a failed hand-over left
 	transferAttempts  = 3                                          // tries of one leadership transfer
 	maxNodeIDBytes    = 128
 	maxPeerConns      = 4096

@@ -142,29 +142,3 @@ func (g *Group) change(ctx context.Context, begin func() raft.Future) error {
 	}
 	return nil
 }
-
-// TransferLeadership hands the group to another voter, the most advanced if nodeID is empty. Only the leader can.
-func (g *Group) TransferLeadership(ctx context.Context, nodeID string) error {
-	if err := g.refuse(ctx); err != nil {
-		return err
-	}
-	var err error
-	for range transferAttempts {
-		if !g.IsLeader() {
-			return cmpErr(err, ErrNotLeader)
-		}
-		// Replication that had just fallen back from its pipeline fails a transfer that would do a moment later.
-		if err = g.plain(g.await(ctx, g.transfer(nodeID))); err == nil || g.refuse(ctx) != nil {
-			return err
-		}
-	}
-	return err
-}
-
-func (g *Group) transfer(nodeID string) raft.Future {
-	id, ok := g.member(nodeID)
-	if !ok {
-		return g.raft.LeadershipTransfer()
-	}
-	return g.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
-}

@@ -3,13 +3,11 @@ package node
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/pushd/pushd/integration/memnet"
 	"github.com/pushd/pushd/protocol"
 )
 
@@ -20,12 +18,10 @@ func TestALeaderThatIsCutOffIsReplacedWithinASecond(t *testing.T) {
 	rounds := number("PUSHD_ROUNDS", 5)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := &sim{T: t, chance: rand.New(rand.NewPCG(1, 1)), net: memnet.New(), dir: dir, nodes: make([]*Node, simNodes)}
+		s := newSim(t, 1, dir)
+		s.partitions = 2
 		defer s.end()
-		for i := range s.nodes {
-			s.start(i)
-		}
-		s.within(time.Minute, "all nodes ready with three voters everywhere", s.whole)
+		s.found()
 		var took []time.Duration
 		for round := range rounds {
 			took = append(took, s.cutLeader(fmt.Sprint("cut-", round)))
@@ -45,14 +41,13 @@ func (s *sim) cutLeader(id string) time.Duration {
 	s.Helper()
 	leader := -1
 	s.within(time.Minute, "a leader", func() bool {
-		leader = slices.IndexFunc(s.nodes, func(n *Node) bool { r, ok := n.groups.get(0); return ok && r.IsLeader() })
+		leader = slices.IndexFunc(s.seats[:simFounders], func(at seat) bool { r, ok := at.node.groups.get(0); return ok && r.IsLeader() })
 		return leader >= 0
 	})
 	topic := s.topicOf(0)
-	others := []string{s.host((leader + 1) % simNodes), s.host((leader + 2) % simNodes)}
-	s.net.Cut([]string{s.host(leader)}, others)
+	s.net.Cut([]string{host(leader)}, s.others(leader))
 	began := time.Now()
-	if err := s.publishAt((leader+1)%simNodes, topic, id); err != nil {
+	if err := s.publishAt((leader+1)%simFounders, topic, id); err != nil {
 		s.Errorf("publish beside a leader that is cut off: %v", err)
 	}
 	took := time.Since(began)
@@ -65,7 +60,7 @@ func (s *sim) cutLeader(id string) time.Duration {
 func (s *sim) publishAt(i int, topic, id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_, err := s.nodes[i].broker.Publish(ctx, &protocol.Publish{Event: protocol.Event{Topic: topic, ID: id, Data: []byte(id)}})
+	_, err := s.node(i).broker.Publish(ctx, &protocol.Publish{Event: protocol.Event{Topic: topic, ID: id, Data: []byte(id)}})
 	return err
 }
 
@@ -73,7 +68,7 @@ func (s *sim) publishAt(i int, topic, id string) error {
 func (s *sim) topicOf(partition uint16) string {
 	for i := 0; ; i++ {
 		name := fmt.Sprint("topic-", i)
-		if uint16(protocol.TopicHash(name)%uint64(len(s.nodes[0].meta.Catalog().Partitions))) == partition {
+		if uint16(protocol.TopicHash(name)%uint64(len(s.node(0).meta.Catalog().Partitions))) == partition {
 			return name
 		}
 	}

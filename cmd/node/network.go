@@ -11,11 +11,13 @@ import (
 )
 
 // network is where a node listens and whom it reaches, in place of the operating
-// system's: simulations of whole clusters run on one in memory.
+// system's: simulations of whole clusters run on one in memory, with small files.
 type network struct {
 	listen    func(addr string) (net.Listener, error)
 	dial      func(ctx context.Context, addr string) (net.Conn, error)
 	transport memberlist.Transport
+
+	segmentBytes int64 // of the log
 }
 
 func (c *Config) listen(addr, flag string) (net.Listener, error) {
@@ -37,6 +39,13 @@ func (c *Config) transport() memberlist.Transport {
 		return nil
 	}
 	return c.network.transport
+}
+
+func (c *Config) segmentBytes() int64 {
+	if c.network == nil {
+		return 0 // the default
+	}
+	return c.network.segmentBytes
 }
 
 func listen(addr, flag string) (net.Listener, error) {

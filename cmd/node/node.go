@@ -168,7 +168,7 @@ func (n *Node) openStore() (err error) {
 		return err
 	}
 	n.store, err = raftstore.Open(raftstore.Options{
-		Dir: n.home.dir, NodeID: n.home.NodeID, Log: n.log, Fatal: n.diskFailed, Rebuild: n.mayRebuild, MinFree: int64(n.cfg.MinFreeMiB) << 20, TransferRate: int64(n.cfg.TransferMiB) << 20,
+		Dir: n.home.dir, NodeID: n.home.NodeID, Log: n.log, Fatal: n.diskFailed, Rebuild: n.mayRebuild, MinFree: int64(n.cfg.MinFreeMiB) << 20, SegmentBytes: n.cfg.segmentBytes(), TransferRate: int64(n.cfg.TransferMiB) << 20,
 		Listener: n.link.Listen(cluster.KindRaft),
 		Dial: func(ctx context.Context, id string) (net.Conn, error) {
 			return n.link.Dial(ctx, id, cluster.KindRaft)

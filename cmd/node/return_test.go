@@ -1,12 +1,9 @@
 package node
 
 import (
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/pushd/pushd/integration/memnet"
 )
 
 // TestANodeIsReadySoonHoweverLongItWasAway has the leaders try in vain to reach
@@ -14,12 +11,10 @@ import (
 func TestANodeIsReadySoonHoweverLongItWasAway(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := &sim{T: t, chance: rand.New(rand.NewPCG(1, 1)), net: memnet.New(), dir: dir, nodes: make([]*Node, simNodes)}
+		s := newSim(t, 1, dir)
+		s.partitions = 2
 		defer s.end()
-		for i := range s.nodes {
-			s.start(i)
-		}
-		s.within(time.Minute, "all nodes ready with three voters everywhere", s.whole)
+		s.found()
 		for _, away := range []time.Duration{time.Second, 30 * time.Second, 5 * time.Minute} {
 			s.crash(2)
 			time.Sleep(away)
@@ -30,7 +25,7 @@ func TestANodeIsReadySoonHoweverLongItWasAway(t *testing.T) {
 			}
 			s.start(2)
 			began := time.Now()
-			s.within(time.Minute, "the node ready", func() bool { return s.nodes[2].ready() == nil })
+			s.within(time.Minute, "the node ready", func() bool { return s.node(2).ready() == nil })
 			t.Logf("away for %v: ready after %v", away, time.Since(began).Round(time.Millisecond))
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("away for %v: ready after %v, want 3 s", away, took)

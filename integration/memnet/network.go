@@ -13,7 +13,10 @@ type Network struct {
 	mu         sync.Mutex // guards what follows
 	transports map[string]*Transport
 	listeners  map[string]*listener
-	cuts       map[[2]string]bool // host pairs, both orders
+	cuts       map[[2]string]bool // from one host to another
+	paused     map[string]bool    // hosts
+	late       []latePacket       // in order
+	moved      chan struct{}      // closed and renewed when something may come through again
 	conns      map[*conn]struct{} // one end of each connection
 }
 
@@ -21,7 +24,7 @@ type Network struct {
 func New() *Network {
 	return &Network{
 		transports: map[string]*Transport{}, listeners: map[string]*listener{},
-		cuts: map[[2]string]bool{}, conns: map[*conn]struct{}{},
+		cuts: map[[2]string]bool{}, paused: map[string]bool{}, moved: make(chan struct{}), conns: map[*conn]struct{}{},
 	}
 }
 
@@ -50,12 +53,15 @@ func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cuts)
+	n.release()
 }
 
-func (n *Network) isCut(a, b addr) bool {
+// parted says whether two hosts can't make a connection.
+func (n *Network) parted(a, b addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.cuts[[2]string{a.host(), b.host()}]
+	one, other := a.host(), b.host()
+	return n.cuts[[2]string{one, other}] || n.cuts[[2]string{other, one}] || n.paused[one] || n.paused[other]
 }
 
 // Listen takes connections at an address.
@@ -85,7 +91,7 @@ func (n *Network) Dial(ctx context.Context, fromHost, to string) (net.Conn, erro
 }
 
 func (n *Network) connect(ctx context.Context, from, to addr, conns chan<- net.Conn, closed <-chan struct{}) (net.Conn, error) {
-	if n.isCut(from, to) {
+	if n.parted(from, to) {
 		<-ctx.Done()
 		return nil, fmt.Errorf("dial %s: %w", to, ctx.Err())
 	}
@@ -107,7 +113,7 @@ func (n *Network) connect(ctx context.Context, from, to addr, conns chan<- net.C
 
 func (n *Network) pair(from, to addr) (here, there *conn) {
 	a, b := net.Pipe()
-	here, there = &conn{a, n, from, to}, &conn{b, n, to, from}
+	here, there = &conn{Conn: a, network: n, local: from, remote: to, in: newArrivals()}, &conn{Conn: b, network: n, local: to, remote: from, in: newArrivals()}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.conns[here], n.conns[there] = struct{}{}, struct{}{}
@@ -119,6 +125,8 @@ type conn struct {
 	net.Conn
 	network       *Network
 	local, remote addr
+	in            arrivals
+	once          sync.Once
 }
 
 // Close ends both directions.
@@ -126,6 +134,7 @@ func (c *conn) Close() error {
 	c.network.mu.Lock()
 	delete(c.network.conns, c)
 	c.network.mu.Unlock()
+	c.once.Do(func() { close(c.in.closed) })
 	return c.Conn.Close()
 }
 

@@ -62,14 +62,19 @@ func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 // WriteTo sends a packet, which may be lost without a word.
 func (t *Transport) WriteTo(b []byte, address string) (time.Time, error) {
 	now := time.Now()
-	to := t.network.transport(address)
-	if to == nil || t.network.isCut(t.addr, to.addr) {
+	n := t.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	to := n.transports[address]
+	if to == nil || n.cuts[[2]string{t.addr.host(), to.addr.host()}] {
 		return now, nil
 	}
-	select {
-	case to.packets <- &memberlist.Packet{Buf: bytes.Clone(b), From: t.addr, Timestamp: now}:
-	default: // its reader is behind, as a full socket buffer would have it
+	p := latePacket{t.addr, to, &memberlist.Packet{Buf: bytes.Clone(b), From: t.addr, Timestamp: now}}
+	if n.paused[t.addr.host()] || n.paused[to.addr.host()] {
+		n.late = append(n.late, p)
+		return now, nil
 	}
+	p.deliver()
 	return now, nil
 }
 
