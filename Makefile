@@ -1,11 +1,12 @@
 # make run    a throw-away node with console         make test   every gate and test
 # make bench  the figures of the README, and pushd   make fuzz   each decoder for FUZZTIME
 #             beside its peers; PUSHD_BENCH=long     make chaos  faults against real processes, long
+# make soak   clients of all bad habits, 2 x 10 minutes under the race detector
 
 GO       ?= go
 FUZZTIME ?= 30s
 
-.PHONY: run build test vet bench fuzz chaos
+.PHONY: run build test vet bench fuzz chaos soak
 
 run: build
 	./bin/pushd dev
@@ -37,3 +38,6 @@ chaos:
 	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 60m -run 'Chaos|Failover|Growth' -v ./integration
 	PUSHD_SEEDS=10000 $(GO) test -count=1 -timeout 90m -run Survive ./cmd/node
 	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 20m -run Riot ./cluster
+
+soak:
+	PUSHD_SOAK=10m $(GO) test -race -count=1 -timeout 40m -run Soak -v ./edge

@@ -77,9 +77,13 @@ func (p *conns) collect(events []event) []event {
 	defer p.mu.Unlock()
 	kept := p.ready[:0]
 	for _, c := range p.ready {
+		if c.gone { // what it has read is somebody else's
+			c.queued = false
+			continue
+		}
 		e := event{key: c.key, readable: c.read && (len(c.in) > 0 || c.readErr != nil), writable: c.write && !c.writing}
-		e.hungUp = !c.gone && c.writeErr != nil
-		if c.queued = !c.gone && (e.readable || e.writable || e.hungUp); c.queued {
+		e.hungUp = c.writeErr != nil
+		if c.queued = e.readable || e.writable || e.hungUp; c.queued {
 			events, kept = append(events, e), append(kept, c)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,8 +133,13 @@ func (p *epoll) seal(fd int32) *sealed {
 	return nil
 }
 
-// unseal takes the TLS off a descriptor that is closed or given away.
+// unseal takes the TLS off a descriptor that is closed or given away: another
+// poller may have it in a moment, so nothing here may know it any more.
 func (p *epoll) unseal(s *sealed) {
+	if s.queued {
+		s.queued = false
+		p.unread = slices.DeleteFunc(p.unread, func(other *sealed) bool { return other == s })
+	}
 	p.seals[s.fd] = nil
 	p.unsent -= len(s.out)
 	s.poll = nil
@@ -151,7 +157,7 @@ func (p *epoll) unreadIn(s *sealed) {
 func (p *epoll) collectUnread(events []event) []event {
 	for _, s := range p.unread {
 		s.queued = false
-		if s.poll == p && s.reading {
+		if s.reading {
 			events = append(events, event{key: s.key, readable: true})
 		}
 	}
