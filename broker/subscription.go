@@ -79,6 +79,14 @@ func (s *Subscription) Done() (done bool) {
 	return done
 }
 
+// Selectors are what the reader follows, not to be changed.
+func (s *Subscription) Selectors() []protocol.Selector { return s.selectors }
+
+// Alone says whether the reader follows one topic, which no other here names.
+func (s *Subscription) Alone() bool {
+	return s.ofOneTopic() && s.broker.readers.naming(s.selectors[0].String()) <= 1
+}
+
 // use does something with the reader's reading, which idle ones share.
 func (s *Subscription) use(f func(*reading)) {
 	s.mu.Lock()

@@ -234,7 +234,7 @@ func (l *loop) renew(c *conn, p *principal) {
 }
 
 func (p *principal) mayFollow(f *follow) error {
-	for _, s := range f.set.list {
+	for _, s := range f.selectors() {
 		has := p.of(s)
 		switch {
 		case has&maySub == 0:

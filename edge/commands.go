@@ -35,10 +35,11 @@ func (n *session) publishPlain(text bool, data []byte) {
 // plainTopic is the one topic that a plain connection reads.
 func (n *session) plainTopic() (string, bool) {
 	f := n.conn.follows
-	if f == nil || len(f.set.list) != 1 || f.set.list[0].Pattern() {
+	if f == nil {
 		return "", false
 	}
-	return f.set.list[0].String(), true
+	list := f.selectors()
+	return list[0].String(), len(list) == 1 && !list[0].Pattern()
 }
 
 // publishLater queues a publish; with enough of them, the client waits.
@@ -212,7 +213,7 @@ func (n *session) mayFollow(id *uint64) error {
 			n.loop.server.reached.add(boundSubscriptions)
 			return protocol.TooManyReaders.Errorf("this connection has %d subscriptions, as many as it may; use patterns, or another connection", most)
 		}
-		if id != nil && f.numbered && f.number == *id {
+		if id != nil && f.number != nil && *f.number == *id {
 			return protocol.BadRequest.Errorf("subscription %d is there already; give each subscribe an id of its own", *id)
 		}
 	}

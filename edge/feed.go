@@ -8,41 +8,41 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// selectorSet is what a reader follows. Readers of the same topics share it.
-type selectorSet struct {
-	list []protocol.Selector
-	key  string // the same for the same topics, in any order
-}
-
-func newSet(list []protocol.Selector) *selectorSet {
-	names := make([]string, len(list))
-	for i := range list {
-		names[i] = list[i].String()
+// keyOf is the same for the same topics, in any order.
+func keyOf(selectors []protocol.Selector) string {
+	if len(selectors) == 1 {
+		return selectors[0].String()
+	}
+	names := make([]string, len(selectors))
+	for i := range selectors {
+		names[i] = selectors[i].String()
 	}
 	slices.Sort(names)
-	return &selectorSet{list, strings.Join(names, ",")}
+	return strings.Join(names, ",")
 }
 
 // feed reads the log once for all of a loop's followers that stand at its end
 // with the same topics: they have the same cursor, so they get the same bytes.
 // It holds only what some of them are still to be written.
 type feed struct {
-	set    *selectorSet
-	reader reader
-	wake   func()
+	key       string
+	selectors []protocol.Selector
+	reader    reader
+	wake      func()
 
 	members []*follow
 	ring    []*chunk
 	first   uint64 // number of ring[0]
 	bytes   int    // of ring
 	cursor  string // behind everything
-	moves   uint32 // counts the cursor's changes
+	mark    uint32 // of cursor
 
 	ready    bool // the reader may have something
 	current  bool // it had nothing more at the last pull
 	queued   bool // in one of the loop's queues
-	at, left int  // the next member to visit, and how many are to be
-	awaiting int  // followers that have stalled and may come back for what is in ring
+	ended    bool
+	at, left int // the next member to visit, and how many are to be
+	awaiting int // followers that have stalled and may come back for what is in ring
 }
 
 // chunk is what one pull gave, encoded once for all that take the same form.
@@ -122,11 +122,11 @@ func appendItems(dst []byte, ends []int, v variant, items []broker.Item) ([]byte
 }
 
 // newFeed makes a feed of a reader that has nothing more just now.
-func (l *loop) newFeed(set *selectorSet, r reader, cursor string) *feed {
-	f := &feed{set: set, reader: r, cursor: cursor, current: true}
+func (l *loop) newFeed(key string, selectors []protocol.Selector, r reader, cursor string) *feed {
+	f := &feed{key: key, selectors: selectors, reader: r, cursor: cursor, mark: l.mark(cursor), current: true}
 	f.wake = func() { l.wakeFeed(f) }
 	f.ready = !r.Arm(f.wake)
-	l.feeds[set.key] = f
+	l.feeds[key] = f
 	if f.ready {
 		l.queue(f)
 	}
@@ -135,7 +135,7 @@ func (l *loop) newFeed(set *selectorSet, r reader, cursor string) *feed {
 
 // woken is a feed's turn to pull.
 func (l *loop) woken(f *feed) {
-	if l.feeds[f.set.key] == f {
+	if !f.ended {
 		f.ready = true
 		l.queue(f)
 	}
@@ -171,7 +171,7 @@ func (l *loop) turnFeed(from *[]*feed, most int) (visits int) {
 	f := (*from)[0]
 	*from = slices.Delete(*from, 0, 1)
 	f.queued = false
-	if l.feeds[f.set.key] != f {
+	if f.ended {
 		return 1
 	}
 	l.guard(nobody, func() {
@@ -187,7 +187,7 @@ func (l *loop) turnFeed(from *[]*feed, most int) (visits int) {
 			l.guard(m.conn.id(), func() { l.visit(f, m) })
 		}
 	})
-	if l.feeds[f.set.key] != f {
+	if f.ended {
 		return visits + 1
 	}
 	if f.left == 0 {
@@ -196,7 +196,7 @@ func (l *loop) turnFeed(from *[]*feed, most int) (visits int) {
 			l.endOver(f)
 		}
 	}
-	if l.feeds[f.set.key] != f {
+	if f.ended {
 		return visits + 1
 	}
 	if f.left > 0 || f.ready {
@@ -216,7 +216,7 @@ func (l *loop) pull(f *feed) {
 		for _, m := range slices.Clone(f.members) {
 			l.lose(m, err)
 		}
-		if l.feeds[f.set.key] == f {
+		if !f.ended {
 			l.endFeed(f)
 		}
 		return
@@ -232,10 +232,7 @@ func (l *loop) pull(f *feed) {
 		f.bytes += k.bytes
 		f.left = len(f.members)
 	}
-	if b.Cursor != f.cursor {
-		f.cursor = b.Cursor
-		f.moves++
-	}
+	f.cursor, f.mark = b.Cursor, l.mark(b.Cursor)
 	f.current = b.UpToDate
 	f.ready = !(b.UpToDate || len(b.Items) == 0) || !f.reader.Arm(f.wake)
 }
@@ -258,7 +255,8 @@ func (f *feed) trim() {
 
 // endFeed closes the reader of a feed without members.
 func (l *loop) endFeed(f *feed) {
-	delete(l.feeds, f.set.key)
+	f.ended = true
+	delete(l.feeds, f.key)
 	f.reader.Close()
 	f.members, f.ring = nil, nil
 }
@@ -297,7 +295,7 @@ func (l *loop) visit(f *feed, m *follow) {
 		l.tally.delivered[v.form] += uint64(len(k.items))
 	}
 	m.seq = f.tail()
-	m.told = f.moves
+	m.told = f.mark
 }
 
 // stall takes a member whose socket took n bytes of what it was to get off the

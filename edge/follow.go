@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -10,58 +11,86 @@ import (
 )
 
 // follow is one connection's reading of some topics. At the end of the log it
-// is a member of a feed; behind it, or while its socket is full, it is on its
-// own. Either way it is a place in the log, and nothing is held for it.
+// is a member of a feed, or alone with its topic; behind it, or while its socket
+// is full, it is on its own. Either way it is a place in the log, and nothing is
+// held for it.
 type follow struct {
 	conn *conn
 	next *follow // of the same connection
-	set  *selectorSet
-
 	feed *feed
-	at   int32  // in feed.members
-	told uint32 // the feed's moves that the client has heard of
-	seq  uint64 // of the feed's chunk that comes next
+	own  *own // if there is no feed
 
-	own *own // if there is no feed
-
-	number     uint64 // of its subscribe
-	numbered   bool   // it has one
-	onGapError bool
 	attendance *attendance // nil: its reader is not to be seen
+	number     *uint64     // of its subscribe, if that has one
+	seq        uint64      // of the feed's chunk that comes next
+	at         int32       // in feed.members
+	told       uint32      // mark of the last cursor that the client was told
 }
 
 // own is a follow that no feed serves.
 type own struct {
-	follow  *follow // nil when that has ended
-	reader  reader  // nil: to be opened at cursor when the socket has room
-	wake    func()
-	feed    *feed         // keeps some of what comes next,
-	seq     uint64        // which is this chunk
-	items   []broker.Item // pulled, to be written
-	cursor  string        // behind what was written
-	given   string        // the last cursor that the client was told
-	after   string        // behind items
-	current bool          // the reader had nothing more at its last pull
-	held    int           // bytes of items, while stalled
-	opening bool
-	queued  bool
+	follow *follow // nil when that has ended
+	reader reader  // nil: to be opened at lag.cursor when the socket has room
+	wake   func()
+	lag    *lag // nil: it has everything, and its reader waits
+
+	onGapError, opening, queued bool
 }
 
-// queryOf asks for a follow's topics from a cursor on.
-func (f *follow) query(cursor string) *query {
-	return &query{
-		selectors: f.set.list, onGapError: f.onGapError,
-		start: protocol.Start{Kind: protocol.StartCursor, Cursor: cursor},
+// lag is what a follow on its own needs until it has everything.
+type lag struct {
+	selectors []protocol.Selector
+	feed      *feed         // keeps some of what comes next,
+	seq       uint64        // which is this chunk
+	items     []broker.Item // pulled, to be written
+	cursor    string        // behind what was written
+	after     string        // behind items
+	current   bool          // the reader had nothing more at its last pull
+	fresh     bool          // it had everything until now
+	held      int           // bytes of items, while stalled
+}
+
+// newOwn puts a follow on its own, at a place that something comes behind.
+func (l *loop) newOwn(f *follow, r reader, g *lag, onGapError bool) {
+	o := &own{follow: f, reader: r, lag: g, onGapError: onGapError}
+	o.wake = func() { l.wakeOwn(o) }
+	f.own = o
+}
+
+// selectors are what is followed.
+func (f *follow) selectors() []protocol.Selector {
+	switch o := f.own; {
+	case f.feed != nil:
+		return f.feed.selectors
+	case o.lag != nil:
+		return o.lag.selectors
+	default:
+		return o.reader.Selectors()
 	}
 }
 
 // cursorNow is behind everything that the follow was written.
 func (f *follow) cursorNow() string {
-	if f.feed != nil {
+	switch o := f.own; {
+	case f.feed != nil:
 		return f.feed.cursorAt(f.seq)
+	case o.lag != nil:
+		return o.lag.cursor
+	default:
+		return o.reader.Cursor()
 	}
-	return f.own.cursor
 }
+
+// behind gives the lag of a follow whose reader may have something.
+func (o *own) behind() *lag {
+	if o.lag == nil {
+		o.lag = &lag{selectors: o.reader.Selectors(), cursor: o.reader.Cursor(), fresh: true}
+	}
+	return o.lag
+}
+
+// mark stands for a cursor where one is only told from another.
+func (l *loop) mark(cursor string) uint32 { return uint32(maphash.String(l.seed, cursor)) }
 
 // opened is a reader that is about to begin.
 type opened struct {
@@ -116,15 +145,10 @@ func begin(ctx context.Context, r reader, limit int) (opened, error) {
 	return o, nil
 }
 
-func (l *loop) waker(o *own) func() { return func() { l.wakeOwn(o) } }
-
 // join makes the follow a member of a feed at a chunk.
 func (l *loop) join(f *follow, fd *feed, seq uint64) {
-	f.feed, f.seq, f.at, f.told, f.set = fd, seq, int32(len(fd.members)), fd.moves, fd.set
+	f.feed, f.seq, f.at = fd, seq, int32(len(fd.members))
 	fd.members = append(fd.members, f)
-	if f.own != nil && f.own.given != fd.cursor {
-		f.told-- // which a stream's heartbeat makes good
-	}
 	l.dropOwn(f)
 	switch {
 	case seq != fd.tail():
@@ -135,16 +159,16 @@ func (l *loop) join(f *follow, fd *feed, seq uint64) {
 	}
 }
 
-// tail finds the feed of the set with nothing more to give just now, as far as
-// it can tell at once.
-func (l *loop) tail(set *selectorSet) *feed {
-	f := l.feeds[set.key]
+// tail finds the feed of some topics with nothing more to give just now, as far
+// as it can tell at once.
+func (l *loop) tail(key string) *feed {
+	f := l.feeds[key]
 	if f == nil {
 		return nil
 	}
 	f.ready = true // pulling moves its cursor
 	l.pull(f)
-	if l.feeds[set.key] != f {
+	if f.ended {
 		return nil
 	}
 	if f.left > 0 || f.ready {
@@ -160,16 +184,14 @@ func (l *loop) tail(set *selectorSet) *feed {
 func (l *loop) detach(f *follow, seq uint64) {
 	fd := f.feed
 	fd.awaiting++
-	f.own = &own{follow: f, cursor: fd.cursorAt(seq), feed: fd, seq: seq}
+	l.newOwn(f, nil, &lag{selectors: fd.selectors, cursor: fd.cursorAt(seq), feed: fd, seq: seq}, false)
 	l.takeOff(f)
-	f.own.wake = l.waker(f.own)
 }
 
 // detachAt takes a member off its feed, to go on in the log.
 func (l *loop) detachAt(f *follow, cursor string) {
-	f.own = &own{follow: f, cursor: cursor}
+	l.newOwn(f, nil, &lag{selectors: f.feed.selectors, cursor: cursor}, false)
 	l.takeOff(f)
-	f.own.wake = l.waker(f.own)
 }
 
 // takeOff removes a member.
@@ -189,7 +211,7 @@ func (l *loop) takeOff(f *follow) {
 
 // endUnused closes a feed that nobody needs.
 func (l *loop) endUnused(fd *feed) {
-	if len(fd.members) == 0 && fd.awaiting == 0 && l.feeds[fd.set.key] == fd {
+	if len(fd.members) == 0 && fd.awaiting == 0 && !fd.ended {
 		l.endFeed(fd)
 	}
 }
@@ -203,15 +225,17 @@ func (l *loop) dropOwn(f *follow) {
 	if o.reader != nil {
 		o.reader.Close()
 	}
-	l.release(o)
 	o.follow, f.own = nil, nil
-	l.noLongerAwaits(o)
+	if o.lag != nil {
+		l.release(o.lag)
+		l.noLongerAwaits(o.lag)
+	}
 }
 
 // noLongerAwaits says that a stalled follow will not come back for a feed's chunks.
-func (l *loop) noLongerAwaits(o *own) {
-	if fd := o.feed; fd != nil {
-		o.feed = nil
+func (l *loop) noLongerAwaits(g *lag) {
+	if fd := g.feed; fd != nil {
+		g.feed = nil
 		fd.awaiting--
 		l.endUnused(fd)
 	}
@@ -259,10 +283,10 @@ func (l *loop) advanceReady() {
 }
 
 // advance gives a follow on its own what there is, until its socket is full,
-// its share is used up, or there is nothing more: then it joins the feed.
+// its share is used up, or there is nothing more.
 func (l *loop) advance(f *follow) {
-	if f.own != nil {
-		l.release(f.own)
+	if f.own != nil && f.own.lag != nil {
+		l.release(f.own.lag)
 	}
 	for range pullsPerTurn {
 		o := f.own
@@ -275,10 +299,14 @@ func (l *loop) advance(f *follow) {
 			}
 			continue
 		}
-		if len(o.items) == 0 && !l.pullOwn(f) {
+		g := o.behind()
+		if len(g.items) == 0 && !g.current && !l.pullOwn(f) {
 			return
 		}
-		if len(o.items) > 0 && !l.give(f) {
+		if len(g.items) > 0 && !l.give(f) {
+			return
+		}
+		if f.own == o && len(g.items) == 0 && g.current && l.rest(f) {
 			return
 		}
 	}
@@ -289,43 +317,59 @@ func (l *loop) advance(f *follow) {
 
 // pullOwn asks the log; false if that ends the turn.
 func (l *loop) pullOwn(f *follow) bool {
-	o := f.own
+	o, g := f.own, f.own.lag
 	b, err := o.reader.Pull(pullEvents)
 	if err != nil {
 		l.lose(f, err)
 		return false
 	}
-	o.items, o.after, o.current = b.Items, b.Cursor, b.UpToDate
-	if len(o.items) > 0 {
+	g.items, g.after, g.current = b.Items, b.Cursor, b.UpToDate
+	if len(g.items) > 0 {
 		return true
 	}
-	o.cursor = o.after
-	if f.conn.phase == phaseStream && o.current && o.reader.Done() {
+	g.cursor = g.after
+	return g.current || !o.reader.Arm(o.wake)
+}
+
+// rest is what a follow that has everything comes to: its stream's end, a feed,
+// or to wait for its topic alone. False if there is more already.
+func (l *loop) rest(f *follow) bool {
+	o := f.own
+	if f.conn.phase == phaseStream && o.reader.Done() {
 		l.linger(f.conn)
-		return false
+		return true
 	}
 	if l.joinTail(f) {
+		return true
+	}
+	if !o.reader.Arm(o.wake) {
+		o.lag.current = false
 		return false
 	}
-	return !o.reader.Arm(o.wake)
+	o.lag = nil
+	return true
 }
 
 // joinTail makes a follow that has everything a member of the feed, if that
-// stands at the same place, or its reader a new feed.
+// stands at the same place, or its reader a new feed, if others read its topics.
 func (l *loop) joinTail(f *follow) bool {
 	o := f.own
-	if !o.current || f.onGapError {
+	if o.onGapError {
 		return false
 	}
-	if l.feeds[f.set.key] == nil {
-		r, cursor := o.reader, o.cursor
+	key := keyOf(o.lag.selectors)
+	if l.feeds[key] == nil {
+		if o.reader.Alone() {
+			return false
+		}
+		r, cursor := o.reader, o.lag.cursor
 		o.reader = nil
-		fd := l.newFeed(f.set, r, cursor)
+		fd := l.newFeed(key, o.lag.selectors, r, cursor)
 		l.join(f, fd, fd.tail())
 		return true
 	}
-	fd := l.tail(f.set)
-	if fd == nil || fd.cursor != o.cursor {
+	fd := l.tail(key)
+	if fd == nil || fd.cursor != o.lag.cursor {
 		return false
 	}
 	l.join(f, fd, fd.tail())
@@ -335,17 +379,19 @@ func (l *loop) joinTail(f *follow) bool {
 // give writes what was pulled; false if the socket is full, or gone. Then what
 // was begun is finished later, and the rest stays where it is, or in the log.
 func (l *loop) give(f *follow) bool {
-	o, c := f.own, f.conn
+	o, g, c := f.own, f.own.lag, f.conn
 	if c.poll != nil {
 		l.givePoll(f)
 		return false
 	}
 	l.scratch, l.ends = l.scratch[:0], l.ends[:0]
 	v := c.variant(f)
-	v.window = 0 // nobody shares the work
+	if !g.fresh {
+		v.window = 0 // others may catch up with the same, and nobody shares the work
+	}
 	taken := 0
-	for taken < len(o.items) && len(l.scratch) < fillBytes {
-		l.scratch, l.ends = appendItems(l.scratch, l.ends, v, o.items[taken:taken+1])
+	for taken < len(g.items) && len(l.scratch) < fillBytes {
+		l.scratch, l.ends = appendItems(l.scratch, l.ends, v, g.items[taken:taken+1])
 		taken++
 	}
 	l.chain = append(l.chain[:0], l.scratch)
@@ -361,14 +407,15 @@ func (l *loop) give(f *follow) bool {
 		}
 	}
 	for i := range taken {
-		if at := o.items[i].Cursor; at != "" {
-			o.cursor, o.given = at, at
+		if at := g.items[i].Cursor; at != "" {
+			g.cursor = at
 		}
 	}
+	f.told = l.mark(g.cursor)
 	l.tally.delivered[v.form] += uint64(taken)
-	clear(o.items[:taken])
-	if o.items = o.items[taken:]; len(o.items) == 0 {
-		o.cursor = o.after
+	clear(g.items[:taken])
+	if g.items = g.items[taken:]; len(g.items) == 0 {
+		g.cursor = g.after
 	}
 	rest := l.scratch[n:end]
 	l.keepBack(c, append([]byte(nil), rest...))
@@ -386,44 +433,47 @@ func (l *loop) give(f *follow) bool {
 // hold lets a stalled follow keep what it has pulled, unless the loop's stalled
 // follows hold too much already: then it comes back to the log for it.
 func (l *loop) hold(o *own) {
-	l.release(o)
-	for i := range o.items {
-		if e := o.items[i].Event; e != nil {
-			o.held += len(e.Data)
+	g := o.lag
+	g.fresh = false
+	l.release(g)
+	for i := range g.items {
+		if e := g.items[i].Event; e != nil {
+			g.held += len(e.Data)
 		}
 	}
-	l.held += o.held
+	l.held += g.held
 	if l.held > maxLoopQueued {
 		o.reader.Close()
-		o.reader, o.items = nil, nil
-		l.release(o)
+		o.reader, g.items = nil, nil
+		l.release(g)
 	}
 }
 
-func (l *loop) release(o *own) {
-	l.held -= o.held
-	o.held = 0
+func (l *loop) release(g *lag) {
+	l.held -= g.held
+	g.held = 0
 }
 
 // resume finds where a stalled follow goes on: in the feed, if that still has
 // what comes next, else in the log. False if it has to wait.
 func (l *loop) resume(f *follow) bool {
-	o := f.own
-	fd := l.feeds[f.set.key]
-	if fd != nil && !f.onGapError {
-		if fd == o.feed && o.seq >= fd.first {
-			l.join(f, fd, o.seq)
+	o, g := f.own, f.own.lag
+	fd := l.feeds[keyOf(g.selectors)]
+	if fd != nil && !o.onGapError {
+		if fd == g.feed && g.seq >= fd.first {
+			l.join(f, fd, g.seq)
 			return false
 		}
-		if fd.cursor == o.cursor {
+		if fd.cursor == g.cursor {
 			l.join(f, fd, fd.tail())
 			return false
 		}
 	}
-	l.noLongerAwaits(o)
+	l.noLongerAwaits(g)
 	o.opening = true
 	d := f.conn.id()
-	l.open(f.query(o.cursor), protocol.StartLatest, true, pullEvents, func(got opened, err error) {
+	q := &query{selectors: g.selectors, onGapError: o.onGapError, start: protocol.Start{Kind: protocol.StartCursor, Cursor: g.cursor}}
+	l.open(q, protocol.StartLatest, true, pullEvents, func(got opened, err error) {
 		o.opening = false
 		switch {
 		case o.follow == nil: // ended meanwhile
@@ -433,7 +483,7 @@ func (l *loop) resume(f *follow) bool {
 		case err != nil:
 			l.lose(f, err)
 		default:
-			o.reader, o.items, o.after, o.current = got.reader, got.first.Items, got.first.Cursor, got.first.UpToDate
+			o.reader, g.items, g.after, g.current = got.reader, got.first.Items, got.first.Cursor, got.first.UpToDate
 			l.queueOwn(o)
 		}
 	})

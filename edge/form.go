@@ -40,8 +40,8 @@ func (f form) line(payload func(dst []byte) []byte) []byte {
 // variant is the form of one of a connection's follows.
 func (c *conn) variant(f *follow) variant {
 	v := variant{form: c.form, window: c.window}
-	if c.several && f.numbered {
-		v.numbered, v.number = true, f.number
+	if c.several && f.number != nil {
+		v.numbered, v.number = true, *f.number
 	}
 	return v
 }

@@ -40,9 +40,9 @@ func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f forma
 	}
 	c.poll, c.form, c.phase = p, formPoll, phasePoll
 	l.after(c, q.wait)
-	m := &follow{conn: c, set: newSet(q.selectors), onGapError: q.onGapError}
+	m := &follow{conn: c}
 	if q.start.Kind != protocol.StartUnset { // which for polls is the earliest
-		if fd := l.feedFor(m, q); fd != nil {
+		if fd := l.feedFor(q); fd != nil {
 			l.join(m, fd, fd.tail())
 			l.add(m)
 			return nil
@@ -59,7 +59,7 @@ func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f forma
 		}
 		l.attend(m, q, false, func(err error) {
 			if err == nil && !gone() {
-				l.beginPoll(m, o)
+				l.beginPoll(m, q, o)
 				return
 			}
 			o.reader.Close()
@@ -72,9 +72,8 @@ func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f forma
 	return nil
 }
 
-func (l *loop) beginPoll(f *follow, o opened) {
-	f.own = l.newOwn(f, o)
-	l.add(f)
+func (l *loop) beginPoll(f *follow, q *query, o opened) {
+	l.starts(f, q, o)
 	if c := f.conn; c.poll.due {
 		l.endPoll(c)
 		return
@@ -91,7 +90,7 @@ func (l *loop) endPoll(c *conn) {
 		return
 	}
 	if f.feed != nil {
-		l.tail(f.set) // pulling moves the position
+		l.tail(f.feed.key) // pulling moves the position
 		switch {
 		case c.poll == nil: // that was its end
 		case f.seq != f.feed.tail():
@@ -121,9 +120,9 @@ func (l *loop) visitPoll(f *feed, m *follow) {
 
 // givePoll answers a follow of its own with what it has pulled.
 func (l *loop) givePoll(f *follow) {
-	o := f.own
-	b := broker.Batch{Items: o.items, Cursor: o.after, UpToDate: o.current}
-	l.answerPoll(f, cut(b, f.conn.poll.limit, o.cursor))
+	g := f.own.lag
+	b := broker.Batch{Items: g.items, Cursor: g.after, UpToDate: g.current}
+	l.answerPoll(f, cut(b, f.conn.poll.limit, g.cursor))
 }
 
 // cut leaves at most limit items in a batch that begins behind a cursor.

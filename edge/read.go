@@ -111,11 +111,11 @@ func parseTopics(path string, params []string) ([]protocol.Selector, error) {
 		if len(params) > 0 {
 			return nil, protocol.BadRequest.Errorf("the path names topic %s; for several topics ask /v1/events?topic=…&topic=…", clip(path))
 		}
-		return protocol.ParseSelectors([]string{path})
+		return protocol.ParseSelectors([]string{strings.Clone(path)}) // which would keep the whole request
 	}
 	var names []string
 	for _, p := range params {
-		names = append(names, strings.Split(p, ",")...)
+		names = append(names, strings.Split(strings.Clone(p), ",")...)
 	}
 	if len(names) == 0 {
 		return nil, nil

@@ -166,10 +166,15 @@ type silent struct{ at atomic.Pointer[string] }
 func (s *silent) Pull(int) (broker.Batch, error) {
 	return broker.Batch{UpToDate: true, Cursor: s.Cursor()}, nil
 }
-func (*silent) Arm(func()) bool              { return true }
-func (s *silent) Cursor() string             { return *s.at.Load() }
-func (s *silent) move(cursor string)         { s.at.Store(&cursor) }
-func (*silent) Close()                       {}
+func (*silent) Arm(func()) bool      { return true }
+func (s *silent) Cursor() string     { return *s.at.Load() }
+func (s *silent) move(cursor string) { s.at.Store(&cursor) }
+func (*silent) Close()               {}
+func (*silent) Alone() bool          { return false }
+func (*silent) Selectors() []protocol.Selector {
+	s, _ := protocol.ParseSelectors([]string{"a"})
+	return s
+}
 func (*silent) Settle(context.Context) error { return nil }
 func (*silent) Done() bool                   { return false }
 

@@ -100,7 +100,7 @@ func (f *follow) preamble(cursor string) []byte {
 func (l *loop) beat(c *conn) {
 	f := c.follows
 	if f.feed != nil {
-		l.tail(f.set) // pulling moves the position
+		l.tail(f.feed.key) // pulling moves the position
 	} else {
 		l.advance(f)
 	}
@@ -108,7 +108,7 @@ func (l *loop) beat(c *conn) {
 		return // that was its end
 	}
 	dst := protocol.AppendSSEComment(nil, "")
-	if cursor, moved := f.position(); moved {
+	if cursor, moved := l.position(f); moved {
 		dst = protocol.AppendSSEPosition(dst, cursor)
 	}
 	l.send(c, dst)
@@ -118,21 +118,19 @@ func (l *loop) beat(c *conn) {
 }
 
 // position is where the follow is, and whether its client does not know.
-func (f *follow) position() (cursor string, moved bool) {
-	if o := f.own; o != nil {
-		moved, o.given = o.cursor != o.given && len(o.items) == 0, o.cursor
-		return o.cursor, moved
-	}
-	if f.seq != f.feed.tail() {
+func (l *loop) position(f *follow) (cursor string, moved bool) {
+	if f.feed != nil && f.seq != f.feed.tail() || f.own != nil && f.own.lag != nil && len(f.own.lag.items) > 0 {
 		return "", false // events come first
 	}
-	moved, f.told = f.told != f.feed.moves, f.feed.moves
-	return f.feed.cursor, moved
+	cursor = f.cursorNow()
+	mark := l.mark(cursor)
+	moved, f.told = f.told != mark, mark
+	return cursor, moved
 }
 
 // endOver ends the streams of a feed whose topics are deleted.
 func (l *loop) endOver(f *feed) {
-	if slices.ContainsFunc(f.set.list, protocol.Selector.Pattern) || !f.reader.Done() {
+	if slices.ContainsFunc(f.selectors, protocol.Selector.Pattern) || !f.reader.Done() {
 		return
 	}
 	for _, m := range slices.Clone(f.members) {

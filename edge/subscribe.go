@@ -9,12 +9,10 @@ import (
 // subscribe makes a connection read some topics. done gets the reply, which
 // stands before everything that the reader is given; it may be called at once.
 func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []byte, err error)) {
-	f := &follow{conn: c, set: newSet(q.selectors), onGapError: q.onGapError}
-	if number != nil {
-		f.number, f.numbered = *number, true
-	}
-	if fd := l.feedFor(f, q); fd != nil {
+	f := &follow{conn: c, number: number}
+	if fd := l.feedFor(q); fd != nil {
 		l.join(f, fd, fd.tail())
+		f.told = fd.mark
 		l.add(f)
 		done(f.subscribed(q, fd.cursor, nil), nil)
 		return
@@ -48,8 +46,7 @@ func (l *loop) subscribe(c *conn, q *query, number *uint64, done func(answer []b
 
 // begun is a follow's beginning, once its reader is open.
 func (l *loop) begun(f *follow, q *query, o opened, done func(answer []byte, err error)) {
-	f.own = l.newOwn(f, o)
-	l.add(f)
+	l.starts(f, q, o)
 	done(f.subscribed(q, o.cursor, gapsOf(o.first.Items)), nil)
 	if f.own != nil { // the connection is still there
 		l.tell(f)
@@ -57,17 +54,26 @@ func (l *loop) begun(f *follow, q *query, o opened, done func(answer []byte, err
 	}
 }
 
+// starts has a follow begin where its reader does.
+func (l *loop) starts(f *follow, q *query, o opened) {
+	l.newOwn(f, o.reader, &lag{
+		selectors: q.selectors, items: o.first.Items, cursor: o.cursor, after: o.first.Cursor, current: o.first.UpToDate,
+	}, q.onGapError)
+	f.told = l.mark(o.cursor)
+	l.add(f)
+}
+
 // feedFor is a feed that a new follow can join at once: it begins where the
 // feed stands.
-func (l *loop) feedFor(f *follow, q *query) *feed {
-	if f.onGapError || q.attendee != nil {
+func (l *loop) feedFor(q *query) *feed {
+	if q.onGapError || q.attendee != nil {
 		return nil
 	}
 	switch q.start.Kind {
 	case protocol.StartUnset, protocol.StartLatest:
-		return l.tail(f.set)
+		return l.tail(keyOf(q.selectors))
 	case protocol.StartCursor:
-		if fd := l.feeds[f.set.key]; fd != nil && fd.cursor == q.start.Cursor {
+		if fd := l.feeds[keyOf(q.selectors)]; fd != nil && fd.cursor == q.start.Cursor {
 			return fd
 		}
 	}
@@ -89,13 +95,9 @@ func (f *follow) subscribed(q *query, cursor string, gaps []protocol.Gap) []byte
 	case f.conn.form == formPlain:
 		return nil
 	}
-	var id *uint64
-	if f.numbered {
-		id = &f.number
-	}
 	recovering := q.start.Kind != protocol.StartUnset && q.start.Kind != protocol.StartLatest
 	return f.conn.form.line(func(dst []byte) []byte {
-		return protocol.AppendSubscribed(dst, id, &protocol.Subscribed{
+		return protocol.AppendSubscribed(dst, f.number, &protocol.Subscribed{
 			Cursor: cursor, Recovering: recovering, Recovered: recovering && len(gaps) == 0, Gaps: gaps,
 			Presence: f.attendance.lists(),
 		})
@@ -107,9 +109,10 @@ func (f *follow) subscribed(q *query, cursor string, gaps []protocol.Gap) []byte
 func (l *loop) unsubscribe(c *conn, gone []protocol.Selector) (found bool) {
 	for f := c.follows; f != nil; {
 		next := f.next
-		left := slices.DeleteFunc(slices.Clone(f.set.list), func(s protocol.Selector) bool { return slices.Contains(gone, s) })
+		all := f.selectors()
+		left := slices.DeleteFunc(slices.Clone(all), func(s protocol.Selector) bool { return slices.Contains(gone, s) })
 		switch {
-		case len(left) == len(f.set.list):
+		case len(left) == len(all):
 		case len(left) == 0:
 			found = true
 			l.unfollow(f, 0)
@@ -124,15 +127,15 @@ func (l *loop) unsubscribe(c *conn, gone []protocol.Selector) (found bool) {
 
 // narrow subscribes a follow anew, at the place it had.
 func (l *loop) narrow(f *follow, left []protocol.Selector) {
-	o := &own{follow: f, cursor: f.cursorNow()}
-	o.wake = l.waker(o)
+	g := &lag{selectors: left, cursor: f.cursorNow()}
+	onGapError := f.own != nil && f.own.onGapError
 	f.attendance.keep(left)
 	if f.feed != nil {
 		l.takeOff(f)
 	}
 	l.dropOwn(f)
-	f.own, f.set = o, newSet(left)
-	l.queueOwn(o)
+	l.newOwn(f, nil, g, onGapError)
+	l.queueOwn(f.own)
 }
 
 // lose ends a follow that can't go on, in words.
@@ -155,11 +158,7 @@ func (l *loop) lose(f *follow, err error) {
 		l.closeSocket(c, plainClose(e), e.Detail)
 		return
 	}
-	var number *uint64
-	if f.numbered {
-		number = &f.number
-	}
-	l.send(c, c.form.line(func(dst []byte) []byte { return protocol.AppendErrorReply(dst, nil, number, e) }))
+	l.send(c, c.form.line(func(dst []byte) []byte { return protocol.AppendErrorReply(dst, nil, f.number, e) }))
 }
 
 // drain begins to turn readers away. Those that are there are told by shares.
@@ -213,12 +212,3 @@ func (l *loop) sayDrain(c *conn) {
 
 // streams says whether the connection is, or is about to be, an SSE stream.
 func (c *conn) streams() bool { return c.form == formSSE || c.form == formSSEEnvelope }
-
-func (l *loop) newOwn(f *follow, o opened) *own {
-	n := &own{
-		follow: f, reader: o.reader, items: o.first.Items,
-		cursor: o.cursor, given: o.cursor, after: o.first.Cursor, current: o.first.UpToDate,
-	}
-	n.wake = l.waker(n)
-	return n
-}

@@ -57,6 +57,13 @@ func ParseSelectors(list []string) ([]Selector, error) {
 	if len(list) > MaxSelectors {
 		return nil, TooManyTopics.Errorf("%d topics named, at most %d per reader; use a pattern such as orders.**", len(list), MaxSelectors)
 	}
+	if len(list) == 1 { // as most are: without a map
+		sel, err := ParseSelector(list[0])
+		if err != nil {
+			return nil, err
+		}
+		return []Selector{sel}, nil
+	}
 	out := make([]Selector, 0, len(list))
 	seen := make(map[string]bool, len(list))
 	for _, s := range list {
