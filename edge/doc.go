@@ -26,8 +26,8 @@
 //	head handoff                  requests on a loop, and on their way to net/http
 //	feed follow subscribe         what a connection reads
 //	ws session commands outbox    WebSockets
-//	stream longpoll               SSE and long polls on a loop
-//	poll sse follower             short polls, and what net/http serves over HTTP/2
+//	stream longpoll shortpoll     SSE and polls on a loop; page: what these answer
+//	poll sse follower             what net/http serves, over HTTP/2 and otherwise
 //	form writers frame            encodings; extension deflate: permessage-deflate
 //	bounds limits                 what clients may do
 //	auth, auth_…                  who a client is, and what it may: keys and apikeys,

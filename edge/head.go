@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // errNotOurs says that a request is net/http's to answer.
@@ -66,7 +64,7 @@ type headReader struct {
 var headReaders = sync.Pool{New: func() any { return &headReader{in: bufio.NewReaderSize(nil, 4<<10)} }}
 
 // parseHead reads a whole head, with errNotOurs for what net/http shall answer:
-// whatever it would refuse, has a body, or can be answered at once.
+// whatever it would refuse, or has a body.
 func parseHead(head []byte) (*http.Request, error) {
 	h := headReaders.Get().(*headReader)
 	defer func() {
@@ -109,11 +107,7 @@ func (w *response) Write(b []byte) (int, error) {
 
 // append writes the answer.
 func (w *response) append(dst []byte) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(w.status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, http.StatusText(w.status)...)
-	dst = appendDate(append(dst, "\r\n"...), time.Now())
+	dst = appendStatus(dst, w.status)
 	var b bytes.Buffer
 	_ = w.header.Write(&b)
 	dst = append(dst, b.Bytes()...)

@@ -2,13 +2,12 @@ package edge
 
 import (
 	"net/http"
-	"net/url"
 
 	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
 )
 
-// waiting is a long poll that is not answered yet: what its answer will need.
+// waiting is a poll that is not answered yet: what its answer will need.
 type waiting struct {
 	header http.Header // nil: the usual
 	target string      // the request's
@@ -21,22 +20,12 @@ type waiting struct {
 }
 
 // longPoll waits for the first event on the loop.
-func (l *loop) longPoll(c *conn, w *response, r *http.Request, q *query, f format, fail func(error)) error {
+func (l *loop) longPoll(c *conn, p *waiting, q *query, fail func(error)) error {
 	if err := c.who.permit(q, protocol.StartEarliest, true); err != nil {
 		return err
 	}
 	if err := l.admit(c); err != nil {
 		return err
-	}
-	p := &waiting{
-		target: r.RequestURI, tags: r.Header.Values("If-None-Match"),
-		format: f, limit: q.limit, last: r.Close,
-	}
-	if r.Header.Get("Origin") != "" {
-		p.header = w.header
-	}
-	if q.start.Kind == protocol.StartCursor {
-		p.after = q.after
 	}
 	c.poll, c.form, c.phase = p, formPoll, phasePoll
 	l.after(c, q.wait)
@@ -142,14 +131,19 @@ func cut(b broker.Batch, limit int, before string) broker.Batch {
 // answerPoll answers, and then the connection may ask again.
 func (l *loop) answerPoll(f *follow, b broker.Batch) {
 	c, p := f.conn, f.conn.poll
-	l.tally.delivered[formPoll] += uint64(len(b.Items))
-	w := p.response()
-	w.page(p, &b)
 	l.unfollow(f, pollGrace)
-	l.finish(c, w, p.last)
+	l.answer(c, p, &b)
 }
 
-// response begins a poll's answer.
+func (l *loop) answer(c *conn, p *waiting, b *broker.Batch) {
+	l.tally.delivered[formPoll] += uint64(len(b.Items))
+	out := takeBuffer()
+	defer out.put()
+	out.b = p.appendAnswer(out.b, b)
+	l.conclude(c, out.b, p.last)
+}
+
+// response begins the refusal of a poll that has waited.
 func (p *waiting) response() *response {
 	if p.header != nil {
 		return &response{header: p.header}
@@ -157,33 +151,21 @@ func (p *waiting) response() *response {
 	return &response{header: http.Header{"X-Content-Type-Options": {"nosniff"}, "Vary": {readVary}}}
 }
 
-// page writes a poll's answer.
-func (w *response) page(p *waiting, b *broker.Batch) {
-	h := w.header
-	h.Set("Pushd-Cursor", b.Cursor)
-	h.Set("ETag", `W/"`+b.Cursor+`"`)
-	h.Set("Cache-Control", "no-store")
-	if u, err := url.ParseRequestURI(p.target); err == nil { // it was one when the request came
-		h.Set("Link", nextLink(u, u.Query(), b.Cursor))
-	}
-	if len(b.Items) == 0 && sameCursor(p.tags, b.Cursor, p.after) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	contentType, body := appendPoll(h, nil, p.format, b)
-	writeBody(w, http.StatusOK, contentType, body)
-}
-
 // finish sends a whole answer, behind which the client may ask again, unless it
 // is the last.
 func (l *loop) finish(c *conn, w *response, last bool) {
-	c.poll, c.phase = nil, phaseHead
-	l.unbind(c)
-	l.server.guests.answered(c.from) // before its client, having the answer, asks again
 	if last {
 		w.header.Set("Connection", "close")
 	}
-	l.send(c, w.append(nil))
+	l.conclude(c, w.append(nil), last)
+}
+
+// conclude sends an answer that is ready.
+func (l *loop) conclude(c *conn, answer []byte, last bool) {
+	c.poll, c.phase = nil, phaseHead
+	l.unbind(c)
+	l.server.guests.answered(c.from) // before its client, having the answer, asks again
+	l.send(c, answer)
 	switch {
 	case c.closed():
 	case last:

@@ -66,6 +66,7 @@ type reader interface {
 // come.
 type settler interface {
 	Settle(ctx context.Context) error
+	Settled() bool // settles, if nothing is to be waited for
 	Done() bool
 }
 

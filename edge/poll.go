@@ -2,9 +2,7 @@ package edge
 
 import (
 	"context"
-	"maps"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/pushd/pushd/broker"
@@ -46,7 +44,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 	h.Set("Pushd-Cursor", batch.Cursor)
 	h.Set("ETag", `W/"`+batch.Cursor+`"`)
 	h.Set("Cache-Control", "no-store")
-	h.Set("Link", nextLink(r.URL, q.values, batch.Cursor))
+	h.Set("Link", string(appendNextLink(nil, r.RequestURI, batch.Cursor)))
 	if len(batch.Items) == 0 && sameCursor(r.Header.Values("If-None-Match"), batch.Cursor, begun) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -54,19 +52,23 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 	body := takeBuffer()
 	defer body.put()
 	var contentType string
-	contentType, body.b = appendPoll(h, body.b, f, &batch)
+	contentType, body.b = appendPoll(body.b, f, &batch)
+	if f != formatJSON {
+		h.Set(upToDate, boolText(batch.UpToDate))
+	}
 	writeBody(w, http.StatusOK, contentType, body.b)
 	return nil
 }
 
-// appendPoll writes a page in a format. What that has no place for stands in a
-// header.
-func appendPoll(h http.Header, dst []byte, f format, b *broker.Batch) (contentType string, _ []byte) {
-	if f == formatJSON {
+// upToDate is the header of the answers whose format has no place for it.
+const upToDate = "Pushd-Up-To-Date"
+
+// appendPoll writes a page in a format.
+func appendPoll(dst []byte, f format, b *broker.Batch) (contentType string, _ []byte) {
+	switch f {
+	case formatJSON:
 		return "application/json", appendPage(dst, b)
-	}
-	h.Set("Pushd-Up-To-Date", boolText(b.UpToDate))
-	if f == formatCloudEvents {
+	case formatCloudEvents:
 		return cloudBatch, appendCloudEvents(dst, b.Items)
 	}
 	return "application/x-ndjson", appendLines(dst, b.Items)
@@ -122,14 +124,6 @@ func sameCursor(ifNoneMatch []string, now, begun string) bool {
 		}
 	}
 	return false
-}
-
-// nextLink points to what follows: the same question behind the cursor.
-func nextLink(u *url.URL, values url.Values, cursor string) string {
-	next := maps.Clone(values)
-	next.Set("after", cursor)
-	next.Del(ticketParam) // which is used up
-	return "<" + u.EscapedPath() + "?" + next.Encode() + `>; rel="next"`
 }
 
 func boolText(b bool) string {

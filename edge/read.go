@@ -39,7 +39,7 @@ func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.adopt(w, r)
 	}
-	if r.ProtoMajor == 1 && r.Method == http.MethodGet && s.draining.Err() == nil && forLoops(r) {
+	if r.ProtoMajor == 1 && r.Method == http.MethodGet && s.draining.Err() == nil && stays(r) {
 		if err := s.adopt(w, r); !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}

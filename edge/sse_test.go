@@ -176,6 +176,7 @@ func (*silent) Selectors() []protocol.Selector {
 	return s
 }
 func (*silent) Settle(context.Context) error { return nil }
+func (*silent) Settled() bool                { return true }
 func (*silent) Done() bool                   { return false }
 
 func TestHeartbeatsShowAPositionThatMoved(t *testing.T) {

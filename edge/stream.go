@@ -12,12 +12,16 @@ import (
 // errOver says that a stream's topics are deleted, and not made again.
 var errOver = errors.New("the stream's topics are deleted")
 
-// forLoops says whether a read is a loop's to serve: those that stay. What is
-// answered at once, net/http answers; what is wrong, it refuses.
+// forLoops says whether a read is a loop's to serve. What is wrong with others,
+// net/http says.
 func forLoops(r *http.Request) bool {
-	if wantsUpgrade(r) {
-		return true
-	}
+	_, err := pickFormat(r.Header.Values("Accept"))
+	return err == nil || wantsUpgrade(r)
+}
+
+// stays says whether a read is one for which its connection is worth being
+// moved to a loop: it is not answered at once.
+func stays(r *http.Request) bool {
 	if f, err := pickFormat(r.Header.Values("Accept")); err != nil || f == formatSSE {
 		return err == nil
 	}
@@ -25,16 +29,18 @@ func forLoops(r *http.Request) bool {
 	return err == nil && d > 0
 }
 
-// read serves a stream or a long poll. What is wrong is answered by an error,
-// or where finding out takes time, by fail.
+// read serves a stream or a poll. What is wrong is answered by an error, or
+// where finding out takes time, by fail.
 func (l *loop) read(c *conn, w *response, r *http.Request, fail func(error)) error {
 	w.header.Add("Vary", readVary)
 	q, f, err := parseTopicsRead(r)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if f != formatSSE {
-		return l.longPoll(c, w, r, q, f, fail)
+	case f != formatSSE && q.wait > 0:
+		return l.longPoll(c, newWaiting(w, r, q, f), q, fail)
+	case f != formatSSE:
+		return l.shortPoll(c, newWaiting(w, r, q, f), q, fail)
 	}
 	if err := resumeSSE(r, q); err != nil {
 		return err

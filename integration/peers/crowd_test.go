@@ -121,8 +121,8 @@ func (c *crowd) write(fd int, b []byte) {
 // until reads until done says so.
 func (c *crowd) until(what string, done func() bool) {
 	c.b.Helper()
-	for !done() {
-		if !c.turn() {
+	for deadline := time.Now().Add(patience); !done(); {
+		if !c.turn() || time.Now().After(deadline) {
 			c.b.Fatalf("%s: nothing came for %v, waiting for %s; %d of %d readers subscribed, %d events got",
 				c.server.name, patience, what, len(c.readers)-c.pending, len(c.readers), c.got)
 		}

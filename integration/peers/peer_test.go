@@ -55,11 +55,13 @@ func (s *server) serves(k kind) bool { return k == webSocket || slices.Contains(
 type publishing struct {
 	addr    string
 	open    []byte
-	opened  string // stands in the answer to open, if there is one
+	opened  string // stands in the answer to open, if there is one; headEnd: of a WebSocket
 	refused string // stands in an answer that is a refusal
 	// appendAll appends one write that publishes events in their order.
 	appendAll func(dst []byte, topics []int, events [][]byte) []byte
 }
+
+const headEnd = "\r\n\r\n"
 
 const upgradeHeaders = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 

@@ -54,7 +54,7 @@ func pushdNode(name, protocol string) peer {
 // pushdPublishing is by frames of pushd.v1.json with a command for each event.
 func pushdPublishing(addr, more string) publishing {
 	return publishing{
-		addr: addr, open: upgrade("/v1/events", "pushd.v1.json"), opened: "\r\n\r\n", refused: `"error":`,
+		addr: addr, open: upgrade("/v1/events", "pushd.v1.json"), opened: headEnd, refused: `"error":`,
 		appendAll: func(dst []byte, topics []int, events [][]byte) []byte {
 			var commands []byte
 			for i, e := range events {

@@ -59,6 +59,8 @@ func (c *crowd) step(r *reader, b []byte) int {
 		return len(b)
 	case r.stage == publisherOpens:
 		return 0
+	case r.stage == publishes && c.publish.opened == headEnd:
+		return c.frame(r, b)
 	case r.stage == publishes:
 		c.checkRefused(b)
 		return len(b)
@@ -134,6 +136,9 @@ func (c *crowd) frame(r *reader, b []byte) int {
 		return n
 	case opcode == opClose:
 		c.b.Fatalf("%s closed a WebSocket: %q", c.server.name, payload)
+	case r == &c.pub:
+		c.checkRefused(payload)
+		return n
 	}
 	c.text(r, payload)
 	return n
