@@ -2,11 +2,13 @@ package peers
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +16,17 @@ import (
 	"github.com/centrifugal/centrifuge"
 )
 
+// certVariable and keyVariable name the files of a child that serves TLS.
+const (
+	certVariable = "PUSHD_PEERS_CERT"
+	keyVariable  = "PUSHD_PEERS_KEY"
+)
+
 // centrifugeLibrary is a server made of centrifuge: JSON, no history unless the
 // topic is kept, published to in the process, which is its cheapest way.
-func centrifugeLibrary() peer {
+func centrifugeLibrary(env ...string) peer {
 	return peer{name: "centrifuge", words: "a Go program of centrifuge v0.40.1, JSON; published in its process, kept nowhere (in memory for those that come back)", start: func(b *testing.B) *server {
-		p, addrs := startChild(b, "centrifuge")
+		p, addrs := startChild(b, "centrifuge", env...)
 		return &server{
 			process: p, name: "centrifuge", addr: addrs.Clients, kinds: []kind{sse},
 			open:    openCentrifuge,
@@ -75,7 +83,13 @@ func serveCentrifuge() (childAddrs, error) {
 	if err != nil {
 		return childAddrs{}, err
 	}
-	go func() { _ = (&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(clients) }()
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	if cert := os.Getenv(certVariable); cert != "" {
+		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // no HTTP/2
+		go func() { _ = server.ServeTLS(clients, cert, os.Getenv(keyVariable)) }()
+	} else {
+		go func() { _ = server.Serve(clients) }()
+	}
 	publish, err := serveLines(func(topic, event string) {
 		var kept []centrifuge.PublishOption
 		if topic == topicName(keptTopic) {

@@ -18,7 +18,7 @@ type edgePlan struct {
 
 func chosenEdgePlan() edgePlan {
 	if os.Getenv("PUSHD_BENCH") == "long" {
-		return edgePlan{rounds: 5, fresh: 3, warm: 500 * time.Millisecond, span: 1500 * time.Millisecond, many: 10_000}
+		return edgePlan{rounds: 5, fresh: 3, warm: 300 * time.Millisecond, span: 1200 * time.Millisecond, many: 10_000}
 	}
 	return edgePlan{rounds: 1, fresh: 1, warm: 200 * time.Millisecond, span: 500 * time.Millisecond, many: 2_000}
 }
@@ -41,6 +41,7 @@ func BenchmarkEdge(b *testing.B) {
 		c.sheet.columns = append(c.sheet.columns, p.name)
 	}
 	b.Run("idle", c.idle)
+	b.Run("TLS", c.sealed)
 	for _, p := range c.peers {
 		c.servers = append(c.servers, p.start(b))
 	}
@@ -87,6 +88,25 @@ func (c *comparison) idle(b *testing.B) {
 			own := measureIdle(b, p, webSocket, c.plan.many, ownTopic)
 			c.sheet.row("idle WebSocket, each of its own topic: bytes", false).add(p.name, own.bytes)
 			c.sheet.row("connect a WebSocket: µs of CPU", false, goal{of: "Nchan", most: 1.2}, goal{of: "centrifuge", most: 0.4}).add(p.name, one.connect)
+		}
+	}
+}
+
+// sealed measures the two that serve TLS by themselves here.
+func (c *comparison) sealed(b *testing.B) {
+	files := newCertificate(b)
+	peers := []peer{
+		pushdNode("pushd", "", "--tls-cert-file", files.cert, "--tls-key-file", files.key),
+		centrifugeLibrary(certVariable+"="+files.cert, keyVariable+"="+files.key),
+	}
+	for range c.plan.fresh {
+		for _, p := range peers {
+			if !slices.Contains(c.sheet.columns, p.name) {
+				continue
+			}
+			r := measureSealed(b, p, c.plan.many/5)
+			c.sheet.row("idle WebSocket over TLS 1.3: bytes", false, goal{of: best, most: 0.5}).add(p.name, r.bytes)
+			c.sheet.row("connect over TLS 1.3: µs of CPU", false).add(p.name, r.connect)
 		}
 	}
 }

@@ -8,17 +8,24 @@ import (
 
 // pushdNode is a pushd as anybody would run it: one node, every event stored and
 // synced before its readers get it. protocol is the WebSockets', empty for
-// plain ones, which carry payloads as Nchan's do.
-func pushdNode(name, protocol string) peer {
+// plain ones, which carry payloads as Nchan's do. With more flags it serves TLS.
+func pushdNode(name, protocol string, more ...string) peer {
 	words := "one node, plain WebSockets; published by a WebSocket of pushd.v1.json, on disk (fsync) before anybody gets it, but where the row says `ack: none`"
 	if protocol != "" {
 		words = "the same, its WebSockets " + protocol
 	}
 	return peer{name: name, words: words, start: func(b *testing.B) *server {
 		addr := freeAddr(b)
-		p := startPinned(b, nil, pushdBinary, "agent", "--node-name", "n1", "--data-dir", b.TempDir(), "--log-level", "error",
-			"--client-addr", addr, "--peer-addr", freeAddr(b), "--gossip-addr", freeAddr(b))
-		wait(b, "pushd", func() error { return getJSON("http://"+addr+"/readyz", nil) })
+		args := []string{
+			"agent", "--node-name", "n1", "--data-dir", b.TempDir(), "--log-level", "error",
+			"--client-addr", addr, "--peer-addr", freeAddr(b), "--gossip-addr", freeAddr(b),
+		}
+		p := startPinned(b, nil, pushdBinary, append(args, more...)...)
+		scheme := "http://"
+		if len(more) > 0 {
+			scheme = "https://"
+		}
+		wait(b, "pushd", func() error { return getJSON(scheme+addr+"/readyz", nil) })
 		var kinds []kind
 		if protocol == "" {
 			kinds = []kind{sse, longPoll, shortPoll}
