@@ -27,7 +27,7 @@ func (n *Node) leadMeta(ctx context.Context) {
 	if gone[n.home.NodeID] && n.handMetaOver(ctx, gone) {
 		return
 	}
-	n.finishLeaving(ctx)
+	n.finishLeaving(ctx, gone)
 	members, voters := n.metaMembers(n.meta.Catalog(), gone)
 	n.converge(ctx, membership{group: n.metaGroup, want: members, voters: voters})
 }
@@ -60,30 +60,36 @@ func (n *Node) register(ctx context.Context, known []cluster.Node) {
 
 // metaMembers are all nodes that live or will be back, since each needs the
 // catalog, and how many of the first are to vote. Those that vote already come
-// first, so that votes do not wander; then votes are spread over zones.
+// first, so that votes do not wander; then votes are spread over zones. Those that
+// are down and will be back count, too: the vote of one that leaves is not given up for want of theirs.
 func (n *Node) metaMembers(catalog *broker.Catalog, gone map[string]bool) (members []string, voters int) {
-	var voting, full, others []cluster.Node
+	var voting, full, down, others []cluster.Node
 	votes, have := votesOf(n.metaGroup)
 	for _, peer := range n.registered(catalog) {
 		switch {
 		case gone[peer.ID] && !peer.State.Alive():
 		case votes[peer.ID] && !gone[peer.ID]:
 			voting = append(voting, peer)
-		case peer.Role == roleEdge || gone[peer.ID] || !peer.State.Alive():
+		case peer.Role == roleEdge || gone[peer.ID]:
 			if peer.State.Alive() || have[peer.ID] {
 				others = append(others, peer)
 			}
+		case !peer.State.Alive():
+			down = append(down, peer)
 		default:
 			full = append(full, peer)
 		}
 	}
-	voters = metaVotes(len(voting) + len(full))
+	voters = metaVotes(len(voting) + len(full) + len(down))
 	for len(full) > 0 && len(voting) < voters {
 		at := nextZone(voting, full)
 		voting = append(voting, full[at])
 		full = slices.Delete(full, at, at+1)
 	}
-	for _, peer := range slices.Concat(voting, full, others) {
+	later := max(0, min(len(down), voters-len(voting)))
+	voting = append(voting, down[:later]...)
+	down = slices.DeleteFunc(down[later:], func(peer cluster.Node) bool { return !have[peer.ID] })
+	for _, peer := range slices.Concat(voting, full, down, others) {
 		members = append(members, peer.ID)
 	}
 	return members, voters
@@ -203,12 +209,16 @@ func allVote(reports []report, part cluster.PartitionView) bool {
 	return led
 }
 
-// finishLeaving removes leaving nodes that hold nothing any more.
-func (n *Node) finishLeaving(ctx context.Context) {
+// finishLeaving removes leaving nodes that hold nothing any more, nor a vote on the
+// catalog that another is to have and has not got yet.
+func (n *Node) finishLeaving(ctx context.Context, gone map[string]bool) {
 	catalog := n.meta.Catalog()
 	var reports []report
+	votes, _ := votesOf(n.metaGroup)
+	members, voters := n.metaMembers(catalog, gone)
+	replaced := !slices.ContainsFunc(members[:voters], func(id string) bool { return !votes[id] })
 	for id, entry := range catalog.Nodes {
-		if !entry.Leaving || id == n.home.NodeID {
+		if !entry.Leaving || id == n.home.NodeID || votes[id] && !replaced {
 			continue
 		}
 		if reports == nil {

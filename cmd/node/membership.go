@@ -39,7 +39,7 @@ func (n *Node) converge(ctx context.Context, m membership) (busy bool) {
 	}
 	votes, have := votesOf(m.group)
 	voting := 0
-	for _, id := range m.want {
+	for _, id := range m.want[:min(m.voters, len(m.want))] {
 		if votes[id] {
 			voting++
 		}

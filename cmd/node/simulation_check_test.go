@@ -114,6 +114,7 @@ type referee struct {
 	t       *testing.T
 	settled atomic.Bool          // every group has had its voters: from now on they are not to become fewer
 	led     map[[2]uint64]string // group and term: who led it; watch's own
+	told    bool                 // of too few voters; watch's own
 }
 
 func (s *sim) watch() {
@@ -156,7 +157,8 @@ func (r *referee) look(n *Node, g *raftstore.Group) {
 			voters++
 		}
 	}
-	if r.settled.Load() && voters < simFounders {
+	if r.settled.Load() && voters < simFounders && !r.told {
+		r.told = true
 		r.t.Errorf("group %d has %d voters, want %d or more: %+v", g.ID(), voters, simFounders, g.Replicas())
 	}
 }

@@ -265,6 +265,7 @@ func (s *sim) state() string {
 		for _, g := range n.report().Groups {
 			fmt.Fprintf(&b, "  %+v\n", g)
 		}
+		fmt.Fprintf(&b, "  catalog's log up to %d; followers %+v at %v\n", n.metaGroup.LastIndex(), n.metaGroup.Progress(), time.Now())
 	}
 	return b.String()
 }
