@@ -123,8 +123,8 @@ func (l *loop) checkFrame(b []byte) error {
 	return nil
 }
 
-// mayCommand counts commands of the present second; in plain mode a message is
-// one.
+// mayCommand counts commands of the present second; a ping is one, and in plain
+// mode a message.
 func (l *loop) mayCommand(c *conn, count int) error {
 	limit := l.server.options.Limits.CommandsPerSecond
 	if limit == 0 {

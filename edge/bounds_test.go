@@ -71,6 +71,14 @@ func TestTooManyCommandsInASecondCloseTheConnection(t *testing.T) {
 	s.wantReached(boundCommands)
 }
 
+func TestPingsCountAsCommands(t *testing.T) {
+	s := newSite(t, limited(Limits{CommandsPerSecond: 3}))
+	c := s.dialJSON("/v1/events")
+	_, _ = c.conn.Write([]byte(strings.Repeat(masked(ws.NewPingFrame(nil)), 10)))
+	c.wantClose(protocol.ClosePolicy)
+	s.wantReached(boundCommands)
+}
+
 func TestTheCountOfCommandsBeginsAnewEachSecond(t *testing.T) {
 	l := newLoop(newServer(Options{Limits: Limits{CommandsPerSecond: 2}}, nil), newConns())
 	c := l.take()
@@ -97,7 +105,7 @@ func TestARequestHasToComeWithinTheHandshakeTimeout(t *testing.T) {
 
 func TestASocketThatTakesNothingIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := pipeSocket(t, Limits{StallTimeout: 3 * time.Second})
+		c, s := pipeServer(t, Limits{StallTimeout: 3 * time.Second})
 		began := time.Now()
 		for range 3 {
 			c.send(`{"id":1,"ping":{}}`)
@@ -106,6 +114,9 @@ func TestASocketThatTakesNothingIsCut(t *testing.T) {
 		time.Sleep(3*time.Second + closeTimeout + time.Second) // and reads nothing; what the engine has taken has closeTimeout
 		if _, err := c.conn.Write([]byte{0x8a, 0x80, 0, 0, 0, 0}); err == nil {
 			t.Errorf("the connection lives after %v, want it cut after 3 s", time.Since(began))
+		}
+		if n := s.reached[boundStall].Load(); n != 1 || s.metrics.closes[protocol.CloseTooSlow] != 1 {
+			t.Errorf("got %d at the limit and %v, want one of each", n, s.metrics.closes)
 		}
 	})
 }

@@ -63,6 +63,9 @@ func TestTheExamplesOfRFC7692AreInflated(t *testing.T) {
 			t.Errorf("%s with a limit of 4: got %q, %v", name, got, err)
 		}
 	}
+	if got, err := appendInflated(nil, []byte{0}, 4); err != nil || len(got) > 0 {
+		t.Errorf("§7.2.3.6 an empty message: got %q, %v", got, err)
+	}
 }
 
 // words compress well, noise does not.

@@ -296,6 +296,8 @@ func pair(t testing.TB, p poller, config *tls.Config) (fd int32, client *tls.Con
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	_ = other.(*net.TCPConn).SetWriteBuffer(4 << 10)
 	server := tls.Server(sealable(other, other.RemoteAddr()), config)
 	client = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	shaken := make(chan error, 1)
@@ -377,6 +379,7 @@ func BenchmarkWriteOverTLS(b *testing.B) {
 func TestWhatIsSealedIsSentInFull(t *testing.T) {
 	p := needEpoll(t)
 	fd, client := pair(t, p, testTLS(t, 0))
+	slow := 0
 	want := sha256.New()
 	total, full := 0, false
 	for round := 0; !full; round++ {
@@ -396,7 +399,7 @@ func TestWhatIsSealedIsSentInFull(t *testing.T) {
 			got := sha256.New()
 			read := make(chan error, 1)
 			go func() {
-				buf, left := make([]byte, 32<<10), total
+				buf, left := make([]byte, 8<<10), total
 				for left > 0 {
 					n, err := client.Read(buf)
 					got.Write(buf[:n])
@@ -412,6 +415,9 @@ func TestWhatIsSealedIsSentInFull(t *testing.T) {
 				if err != nil && err != errAgain {
 					t.Fatal(err)
 				}
+				if n == 0 && err == nil {
+					slow++
+				}
 				for len(out) > 0 && n >= len(out[0]) {
 					n -= len(out[0])
 					out = out[1:]
@@ -423,6 +429,9 @@ func TestWhatIsSealedIsSentInFull(t *testing.T) {
 			}
 			if err := <-read; err != nil || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
 				t.Errorf("got other bytes than were written, or %v", err)
+			}
+			if slow == 0 {
+				t.Error("a client that reads slowly was taken for one that does not read")
 			}
 		}
 	}

@@ -231,6 +231,9 @@ func (l *loop) frame(c *conn, f frame) error {
 	case c.phase != phaseSocket: // lost on a session that is over
 		return nil
 	case f.OpCode == ws.OpPing:
+		if err := l.mayCommand(c, 1); err != nil {
+			return err
+		}
 		l.send(c, appendControl(nil, ws.OpPong, f.payload))
 		return nil
 	case f.OpCode == ws.OpPong:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -47,6 +48,11 @@ func rulesOfFrames() []rule {
 		{"§5.5 a control frame is whole", masked(ws.NewFrame(ws.OpPing, false, nil)), violation},
 		{"§5.5.1 a close body has a code", masked(ws.NewCloseFrame([]byte{3})), violation},
 		{"§5.5.1 a close reason is UTF-8", closing(1000, "\xff"), protocol.CloseBadData},
+		{"§5.5.1 a close between fragments is answered", masked(ws.NewFrame(ws.OpText, false, []byte("x"))) + closing(1000, ""), 1000},
+		{"§8.1 text has no surrogates", masked(ws.NewTextFrame([]byte("\xed\xa0\x80"))), protocol.CloseBadData},
+		{"§8.1 text has no character in more bytes than it takes", masked(ws.NewTextFrame([]byte("\xc0\x80"))), protocol.CloseBadData},
+		{"§8.1 text has no character above U+10FFFF", masked(ws.NewTextFrame([]byte("\xf4\x90\x80\x80"))), protocol.CloseBadData},
+		{"§8.1 text ends with a whole character", masked(ws.NewTextFrame([]byte("{}\xe2\x82"))), protocol.CloseBadData},
 		{"§8.1 text is UTF-8", masked(ws.NewTextFrame([]byte{0xff})), protocol.CloseBadData},
 		{"§8.1 text is UTF-8 over all of its frames", masked(ws.NewFrame(ws.OpText, false, []byte("\xc3"))) + masked(ws.NewFrame(ws.OpContinuation, true, []byte("x"))), protocol.CloseBadData},
 		{"§10.4 a message that is too big", "\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", protocol.CloseTooBig},
@@ -109,6 +115,58 @@ func TestNothingIsReadBehindAClose(t *testing.T) { // RFC 6455 §5.5.1
 	}
 }
 
+func TestNothingIsDoneBehindAViolation(t *testing.T) { // RFC 6455 §7.1.7
+	s := newSite(t)
+	for _, r := range rulesOfFrames() {
+		c := s.dialJSON("/v1/events")
+		_, _ = c.conn.Write([]byte(r.send + masked(ws.NewTextFrame([]byte(`{"publish":{"topic":"behind","data":1}}`)))))
+		c.wantClose(r.want)
+	}
+	if n := len(s.get("/v1/events?topic=behind").page().Events); n != 0 {
+		t.Errorf("got %d events, want none", n)
+	}
+}
+
+func TestOurFramesAreWholeUnmaskedAndShort(t *testing.T) { // RFC 6455 §5.1, §5.2
+	s := newSite(t)
+	c := s.dial("/v1/events?topic=a")
+	for size, head := range map[int]int{0: 2, 125: 2, 126: 4, 300: 4, 60_000: 4, 65_535: 4, 65_536: 10} {
+		s.publishText("a", strings.Repeat("x", size))
+		h, err := ws.ReadHeader(c.in)
+		if err != nil || !h.Fin || h.Masked || h.Rsv != 0 || h.OpCode != ws.OpText || h.Length != int64(size) {
+			t.Errorf("%d bytes: got %+v and %v", size, h, err)
+		}
+		if got := ws.HeaderSize(h); got != head {
+			t.Errorf("%d bytes: got a head of %d bytes, want %d", size, got, head)
+		}
+		_, _ = io.CopyN(io.Discard, c.in, h.Length)
+	}
+}
+
+func TestEveryPingIsAnswered(t *testing.T) { // RFC 6455 §5.5.2, §5.5.3
+	c := newSite(t).dialJSON("/v1/events")
+	payloads := []string{"", "\xff\x00", strings.Repeat("p", 125), "last"}
+	var all string
+	for _, p := range payloads {
+		all += masked(ws.NewPingFrame([]byte(p)))
+	}
+	_, _ = c.conn.Write([]byte(all))
+	for _, p := range payloads {
+		if f := c.read(); f.Header.OpCode != ws.OpPong || string(f.Payload) != p {
+			t.Errorf("got %v %q, want a pong with %q", f.Header.OpCode, f.Payload, p)
+		}
+	}
+}
+
+func TestBinaryDataIsAnyBytes(t *testing.T) { // RFC 6455 §5.6
+	s := newSite(t)
+	c := s.dial("/v1/events?topic=a")
+	c.frame(ws.NewBinaryFrame([]byte{0xff, 0}))
+	if f := c.read(); f.Header.OpCode != ws.OpBinary || string(f.Payload) != "\xff\x00" {
+		t.Errorf("got %v %q, want the bytes back", f.Header.OpCode, f.Payload)
+	}
+}
+
 func TestFragmentsAndControlFramesBetweenThem(t *testing.T) { // RFC 6455 §5.4, §5.5.2, §5.5.3
 	c := newSite(t).dialJSON("/v1/events")
 	c.frame(ws.NewPongFrame([]byte("unasked")))
@@ -132,6 +190,9 @@ func TestHandshakesFollowRFC6455(t *testing.T) { // RFC 6455 §4.2.1
 	for _, change := range [][2]string{
 		{"Connection: Upgrade", "Connection: close"},
 		{"Version: 13", "Version: 8"},
+		{"Sec-WebSocket-Version: 13\r\n", ""},
+		{"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""},
+		{"Connection: Upgrade\r\n", ""},
 		{"Key: dGhlIHNhbXBsZSBub25jZQ==", "Key: dGhlIHNhbXBsZQ=="},
 		{"Key: dGhlIHNhbXBsZSBub25jZQ==", "Key: !!!!IHNhbXBsZSBub25jZQ=="},
 	} {

@@ -14,13 +14,16 @@ import (
 )
 
 // pipeSocket is a WebSocket over a pipe, for time that a test can wait for.
-func pipeSocket(t *testing.T, limits ...Limits) *wsClient {
+func pipeSocket(t *testing.T) *wsClient {
+	c, _ := pipeServer(t, Limits{})
+	return c
+}
+
+// pipeServer is the same with its server, which has limits.
+func pipeServer(t *testing.T, limits Limits) (*wsClient, *Server) {
 	r := &silent{}
 	r.move("C")
-	var o Options
-	for _, o.Limits = range limits {
-	}
-	s := newServer(o, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+	s := newServer(Options{Limits: limits}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
 	l := newLoop(s, newConns())
 	go l.run()
 	here, there := net.Pipe()
@@ -39,7 +42,7 @@ func pipeSocket(t *testing.T, limits ...Limits) *wsClient {
 	if br != nil {
 		c.in = br
 	}
-	return c
+	return c, s
 }
 
 func TestAnUnansweredPingClosesAfterTenSeconds(t *testing.T) {
