@@ -6,7 +6,7 @@
 GO       ?= go
 FUZZTIME ?= 30s
 
-.PHONY: run build test vet bench fuzz chaos soak
+.PHONY: run build test vet bench failover fuzz chaos soak
 
 run: build
 	./bin/pushd dev
@@ -29,6 +29,9 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchtime 10s -timeout 60m ./integration
 	$(GO) test -run '^$$' -bench 'Presence(Spreads|AMillion)' -benchtime 1x -timeout 10m ./cluster
 	cd integration/peers && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m .
+
+failover:
+	cd integration/peers && PUSHD_BENCH=long $(GO) test -run '^$$' -bench Failover -benchtime 1x -timeout 60m .
 
 fuzz:
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/{f[n++]=$$1} /^ok/{for(i=0;i<n;i++)print $$2,f[i];n=0}' | \

@@ -15,7 +15,7 @@ const (
 	probeInterval     = 500 * time.Millisecond
 	probeTimeout      = 200 * time.Millisecond
 	suspicionMult     = 3
-	suspicionMax      = 4
+	suspicionMax      = 3 // times that for who accuses alone: a node that is cut off drops its last peer after 8 s
 	gossipInterval    = 100 * time.Millisecond
 	retransmitMult    = 8
 	pushPull          = 10 * time.Second

@@ -25,6 +25,9 @@ var calamities = []calamity{
 		p.terminate()
 		return func() {
 			<-p.exited
+			if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+				p.t.Errorf("%s: got exit code %d of a planned stop, want 0", p.name, code)
+			}
 			p.start()
 		}
 	}},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +50,11 @@ func TestChaosEveryAcknowledgedEventReachesEveryReaderOnce(t *testing.T) {
 	readers.want(t, published)
 	hooks.wantAll(c.nodes[0], hook.ID, numbers(published, "chaos.0", "chaos.1"), len(c.happened)*8*settledWindow, true)
 	c.wantEqualHistories()
+	for _, p := range c.nodes {
+		if said := p.stderr.String(); strings.Contains(said, "panic:") || strings.Contains(said, "DATA RACE") {
+			t.Errorf("%s: log has a panic or a race", p.name)
+		}
+	}
 }
 
 // numbers are the events of some topics, as a receiver counts them.

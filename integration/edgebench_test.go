@@ -33,7 +33,7 @@ const (
 
 // crowd is many WebSockets of one node.
 type crowd struct {
-	b        *testing.B
+	b        testing.TB
 	node     *process
 	conns    []net.Conn
 	in       []*bufio.Reader
@@ -58,7 +58,7 @@ func gather(b *testing.B, node *process, n int, topicOf func(i int) string) *cro
 
 // gatherBy connects n readers of a kind, each with its query. Long polls are not
 // answered before there is something.
-func gatherBy(b *testing.B, node *process, kind string, n int, query func(i int) string) *crowd {
+func gatherBy(b testing.TB, node *process, kind string, n int, query func(i int) string) *crowd {
 	b.Helper()
 	c := &crowd{b: b, node: node, complete: make(chan struct{}, 1)}
 	b.Cleanup(c.leave)

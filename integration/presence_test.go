@@ -202,15 +202,32 @@ func TestTheMembersOfAFrozenNodeComeBackWithIt(t *testing.T) {
 	if err := nodes[2].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	nodes[1].waitWho("room", "ann@n1")
 	nodes[0].waitWho("room", "ann@n1")
+	wantWithin(t, began, "frozen: its members are gone")
 	nodes[1].attend("room", "bob", client.WebSocket)
 	if err := nodes[2].cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
+	began = time.Now()
 	for _, p := range nodes {
 		p.waitWho("room", "ann@n1", "bob@n2", "cid@n3")
 	}
+	wantWithin(t, began, "thawed: they are back")
+}
+
+// goneWithin is the promise for members whose node can't be reached, and for a
+// split's members after it is healed.
+const goneWithin = 10 * time.Second
+
+func wantWithin(t *testing.T, began time.Time, what string) {
+	t.Helper()
+	took := time.Since(began).Round(time.Millisecond)
+	if took > goneWithin {
+		t.Errorf("%s after %v, want within %v", what, took, goneWithin)
+	}
+	t.Logf("%s after %v", what, took)
 }
 
 func (p *process) waitFor(what string, ok func() bool) {

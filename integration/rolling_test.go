@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"bufio"
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +23,7 @@ func TestARollingRestartUnderLoadLosesNothingAndRepeatsNothing(t *testing.T) {
 	for i, via := range []client.Via{client.WebSocket, client.SSE, client.LongPoll, client.Poll, client.WebSocket, client.SSE} {
 		readers.follow(t, ctx, nodes, i, via, "rolling.*")
 	}
+	readers.wander(t, ctx, nodes, 0, "rolling.*", []client.Via{client.WebSocket, client.LongPoll, client.SSE, client.Poll}, 25)
 	load.waitFor(200)
 	for _, p := range nodes {
 		before := load.acked.Load()
@@ -36,6 +40,64 @@ func TestARollingRestartUnderLoadLosesNothingAndRepeatsNothing(t *testing.T) {
 	published := load.stop()
 	readers.want(t, published)
 	t.Logf("%d events published, slowest publish %v", total(published), load.worst.Round(time.Millisecond))
+}
+
+// TestNodesThatDrainTogetherShareWhatTheOthersTakeOver has two of three nodes
+// stop at once: the third one takes their clients over no faster than those of
+// one.
+func TestNodesThatDrainTogetherShareWhatTheOthersTakeOver(t *testing.T) {
+	t.Parallel()
+	const each, rate = 600, 2000 // clients of a node; that another one takes over in a second
+	nodes := startCluster(t, 3)
+	stopping := nodes[:2]
+	var moved []chan time.Time
+	for _, p := range stopping {
+		c := gatherBy(t, p, "sse", each, func(int) string { return "topic=storm" })
+		for _, in := range c.in {
+			at := make(chan time.Time, 1)
+			moved = append(moved, at)
+			c.readers.Go(func() { at <- untilDrain(in) })
+		}
+	}
+	for _, p := range stopping {
+		p.terminate()
+	}
+	var told []time.Time
+	for i, at := range moved {
+		when := <-at
+		if when.IsZero() {
+			t.Fatalf("stream %d ended without being told to move", i)
+		}
+		told = append(told, when)
+	}
+	slices.SortFunc(told, time.Time.Compare)
+	span, least := told[len(told)-1].Sub(told[0]), len(told)*int(time.Second)/rate
+	t.Logf("%d streams told to move in %v", len(told), span.Round(time.Millisecond))
+	if span < time.Duration(least)*7/10 {
+		t.Errorf("%d streams were told to move within %v, want them spread over %v", len(told), span, time.Duration(least))
+	}
+	for _, p := range stopping {
+		<-p.exited
+	}
+}
+
+// untilDrain reads a stream until it is told when to come back, zero if it ends
+// before.
+func untilDrain(stream *bufio.Reader) time.Time {
+	retry := false
+	for {
+		line, err := stream.ReadString('\n')
+		switch {
+		case err != nil:
+			return time.Time{}
+		case strings.HasPrefix(line, "retry:"):
+			retry = true
+		case strings.HasPrefix(line, "event: pushd.drain") && retry:
+			return time.Now()
+		case line == "\n":
+			retry = false // that was another event's
+		}
+	}
 }
 
 func TestADrainingNodeIsUnreadyBeforeItTurnsClientsAway(t *testing.T) {
