@@ -3,12 +3,14 @@ package integration
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pushd/pushd/protocol"
 	"github.com/pushd/pushd/protocol/client"
 )
 
@@ -123,15 +125,10 @@ func newPatientClient(t *testing.T, nodes []*process, first int, patience time.D
 // tally counts what readers get. Each reader must see the numbers of each topic
 // in order, each once.
 type tally struct {
-	mu    sync.Mutex // guards got and wrong
-	got   []map[string]int
-	wrong int
-	wake  chan struct{} // capacity 1
+	mu   sync.Mutex // guards got
+	got  []map[string]int
+	wake chan struct{} // capacity 1
 }
-
-// maxWrong is how many events that were not the next a test tells of: behind the
-// first, most are.
-const maxWrong = 20
 
 func newTally() *tally { return &tally{wake: make(chan struct{}, 1)} }
 
@@ -180,19 +177,21 @@ func (y *tally) read(t *testing.T, ctx context.Context, sub *client.Subscription
 		case d.Gap != nil:
 			t.Errorf("reader over %s: got the gap %+v, want none", via, d.Gap)
 		default:
-			y.take(t, via, counts, d.Event.Topic, strings.Trim(string(d.Event.Data), `"`))
+			y.take(t, sub, via, counts, d.Event)
 		}
 	}
 }
 
-func (y *tally) take(t *testing.T, via client.Via, counts map[string]int, topic, data string) {
+// take counts one event. Behind one that was not the next, the reader goes on from
+// there: it is told of once.
+func (y *tally) take(t *testing.T, sub *client.Subscription, via client.Via, counts map[string]int, e *protocol.Envelope) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	if want := fmt.Sprint(counts[topic]); data != want && y.wrong < maxWrong {
-		y.wrong++
-		t.Errorf("reader over %s: got %s of %s, want %s", via, data, topic, want)
+	n, err := strconv.Atoi(strings.Trim(string(e.Data), `"`))
+	if want := counts[e.Topic]; n != want || err != nil {
+		t.Errorf("reader over %s: got %s of %s at offset %d, want %d; its cursor is %s", via, e.Data, e.Topic, e.Offset, want, sub.Cursor())
 	}
-	counts[topic]++
+	counts[e.Topic] = n + 1
 	select {
 	case y.wake <- struct{}{}:
 	default: // one signal is enough

@@ -317,15 +317,15 @@ func (r *receiver) awaitMore(what string, n int) {
 func (r *receiver) wantAll(p *process, id string, acked map[string]bool, most int, ordered bool) {
 	r.t.Helper()
 	events, again, disordered := summed(r.drained(p, id))
-	lost := 0
+	var lost []string
 	for what := range acked {
 		if !events[what] {
-			lost++
+			lost = append(lost, what)
 		}
 	}
-	r.t.Logf("%d acknowledged, %d lost, %d came again", len(acked), lost, again)
-	if lost > 0 || again > most {
-		r.t.Errorf("%d of %d acknowledged events never came, %d came again; want 0, at most %d", lost, len(acked), again, most)
+	r.t.Logf("%d acknowledged, %d lost, %d came again", len(acked), len(lost), again)
+	if len(lost) > 0 || again > most {
+		r.t.Errorf("%d of %d acknowledged events never came: %v; %d came again; want none, at most %d", len(lost), len(acked), lost[:min(len(lost), 10)], again, most)
 	}
 	if ordered && len(disordered) > 0 {
 		r.t.Errorf("first deliveries out of order: %v", disordered[:min(len(disordered), 10)])
