@@ -89,7 +89,16 @@ func (l *loop) endPoll(c *conn) {
 		}
 		return
 	}
-	b, err := f.own.reader.Pull(c.poll.limit)
+	o := f.own
+	switch {
+	case len(o.items) > 0: // pulled when the poll began: pulling again would pass them over
+		l.givePoll(f)
+		return
+	case o.reader == nil:
+		l.answerPoll(f, broker.Batch{Cursor: o.cursor})
+		return
+	}
+	b, err := o.reader.Pull(c.poll.limit)
 	if err != nil {
 		l.lose(f, err)
 		return

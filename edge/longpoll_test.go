@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"net/http"
 	"strings"
@@ -53,6 +54,44 @@ func TestAPollIsAnsweredBeforeTheRequestBehindIt(t *testing.T) {
 	if wantTexts(t, p.Events, "0"); p.UpToDate || p.Cursor != cursor {
 		t.Errorf("got %+v, want the first event alone, with its cursor", p)
 	}
+}
+
+// tardy is a reader whose partition is elsewhere: it has nothing before another
+// node has answered.
+type tardy struct {
+	reader
+	answered <-chan time.Time
+	pulled   bool
+}
+
+func (r *tardy) Settle(ctx context.Context) error {
+	select {
+	case <-r.answered:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (r *tardy) Pull(limit int) (broker.Batch, error) {
+	if !r.pulled {
+		r.pulled = true
+		return broker.Batch{Cursor: r.Cursor()}, nil
+	}
+	return r.reader.Pull(limit)
+}
+
+func TestAPollThatBeginsWhenItsTimeIsUpPassesNothingOver(t *testing.T) {
+	b := newSite(t)
+	cursor := b.publishText("a", "0").Cursor
+	b.publishText("a", "1")
+	slow := time.After(3 * tickLength) // behind the poll's time
+	s := serve(t, newServer(b.options, func(list []protocol.Selector, start protocol.Start, so broker.SubscribeOptions) (reader, error) {
+		r, err := b.subscribe(list, start, so)
+		return &tardy{reader: r, answered: slow}, err
+	}))
+	r := s.raw()
+	r.write(getAt("/v1/events?topic=a&wait=10ms&after=" + cursor))
+	wantTexts(t, r.answer().page().Events, "1")
 }
 
 func TestAPollThatIsGivenUpIsForgotten(t *testing.T) {
