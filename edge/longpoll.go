@@ -91,11 +91,11 @@ func (l *loop) endPoll(c *conn) {
 	}
 	o := f.own
 	switch {
-	case len(o.items) > 0: // pulled when the poll began: pulling again would pass them over
+	case o.lag != nil && len(o.lag.items) > 0: // pulled when the poll began: pulling again would pass them over
 		l.givePoll(f)
 		return
 	case o.reader == nil:
-		l.answerPoll(f, broker.Batch{Cursor: o.cursor})
+		l.answerPoll(f, broker.Batch{Cursor: o.lag.cursor})
 		return
 	}
 	b, err := o.reader.Pull(c.poll.limit)
