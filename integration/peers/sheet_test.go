@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// goal is what pushd wants of a row: its figure, as a part of another's.
+// goal is what pushd wants of a row: its figure, as a part of another's or by
+// itself.
 type goal struct {
-	of   string // a peer, or best
+	of   string // a peer, or best; empty: by itself
 	most float64
 	less bool // the other way round: at least so much
 }
@@ -47,7 +48,7 @@ func (s *sheet) row(name string, more bool, goals ...goal) *row {
 func (r *row) add(column string, value float64) { r.values[column] = append(r.values[column], value) }
 
 func (s *sheet) print(out io.Writer) {
-	fmt.Fprintf(out, "\n| what | %s | pushd is |\n|---|%s---|\n", strings.Join(s.columns, " | "), strings.Repeat("---|", len(s.columns)))
+	fmt.Fprintf(out, "\n| what | %s | %s is |\n|---|%s---|\n", strings.Join(s.columns, " | "), s.columns[0], strings.Repeat("---|", len(s.columns)))
 	for _, r := range s.rows {
 		fmt.Fprintf(out, "| %s |", r.name)
 		for _, c := range s.columns {
@@ -74,6 +75,14 @@ func median(values []float64) float64 {
 	return v[len(v)/2]
 }
 
+// thousands writes a count.
+func thousands(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
+}
+
 // short is a number in three digits.
 func short(v float64) string {
 	switch {
@@ -97,17 +106,26 @@ func (s *sheet) judge(r *row) string {
 	var words []string
 	own := r.values[s.columns[0]]
 	for _, g := range r.goals {
-		name, other := s.other(r, g.of)
-		if len(own) == 0 || name == "" {
+		if len(own) == 0 {
 			continue
 		}
-		ratio, verdict := median(own)/other, "reached"
-		if g.less && ratio < g.most || !g.less && ratio > g.most {
-			verdict = "missed"
+		if g.of == "" {
+			words = append(words, fmt.Sprintf("%s (%s: %s)", short(median(own)), short(g.most), g.verdict(median(own))))
+			continue
 		}
-		words = append(words, fmt.Sprintf("%.2fx %s (%.2f: %s)", ratio, name, g.most, verdict))
+		if name, other := s.other(r, g.of); name != "" {
+			ratio := median(own) / other
+			words = append(words, fmt.Sprintf("%.2fx %s (%.2f: %s)", ratio, name, g.most, g.verdict(ratio)))
+		}
 	}
 	return strings.Join(words, ", ")
+}
+
+func (g goal) verdict(figure float64) string {
+	if figure == g.most || g.less == (figure > g.most) {
+		return "reached"
+	}
+	return "missed"
 }
 
 // other finds what a goal names, and its figure.
