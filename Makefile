@@ -38,7 +38,7 @@ fuzz:
 	while read -r pkg f; do echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; done
 
 chaos:
-	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 60m -run 'Chaos|Failover|Growth' -v ./integration
+	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 60m -run 'Chaos|Failover|Growth|CutOff|PresenceHeals' -v ./integration
 	PUSHD_SEEDS=10000 $(GO) test -count=1 -timeout 90m -run Survive ./cmd/node
 	PUSHD_CHAOS=long $(GO) test -count=1 -timeout 20m -run Riot ./cluster
 
