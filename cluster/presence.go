@@ -250,23 +250,22 @@ func (p *Presence) Stats() PresenceStats {
 	return s
 }
 
-// Knows says whether who is not in a topic's list is nowhere: this node has had
-// time to find the others, has heard from all that live, has their members, and
-// has followed the topic for so long that whoever was moving from a node that
-// stopped has arrived.
-func (p *Presence) Knows(topic string) bool {
+// RollCall is a topic's members, and what their list is good for. listed: who was
+// in it while it was followed, and is not any more, is nowhere: this node has had
+// time to find the others, has heard from all that live, and has their members.
+// all: who was never in it is nowhere, either: it has been followed for so long
+// that whoever was moving from a node that stopped before has arrived.
+func (p *Presence) RollCall(ctx context.Context, topic string) (list protocol.PresenceList, listed, all bool) {
+	p.settle(ctx, topic)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a, now := p.audiences[topic], time.Now()
-	if a == nil || !p.complete(a) || now.Sub(a.began) < farewellGrace || now.Sub(p.started) < settleAfter {
-		return false
-	}
+	now := time.Now()
+	a := p.audience(topic, now)
+	listed = p.complete(a) && now.Sub(p.started) >= settleAfter
 	for _, r := range p.replicas {
-		if r.reachable() && (r.heard != r.lives || r.tally.fresh != nil) {
-			return false
-		}
+		listed = listed && (!r.reachable() || r.heard == r.lives && r.tally.fresh == nil)
 	}
-	return true
+	return a.list("", math.MaxInt32, p.names), listed, listed && now.Sub(a.began) >= farewellGrace
 }
 
 // connect is called with mu held, as is everything below. Who is new here may

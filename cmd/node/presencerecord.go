@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/pushd/pushd/broker"
@@ -32,8 +31,10 @@ type entry struct {
 type record struct {
 	n     *Node
 	topic string
-	name  string        // of the record
-	moved chan struct{} // capacity 1: somebody came or went
+	name  string              // of the record
+	moved chan struct{}       // capacity 1: somebody came or went
+	seen  map[string]struct{} // who was there since this began
+	sure  bool                // that all who are anywhere were, when it last looked
 
 	// What the record says, up to offset last.
 	last     uint64
@@ -44,7 +45,7 @@ type record struct {
 }
 
 func newRecord(n *Node, topic string) *record {
-	return &record{n: n, topic: topic, name: recordPrefix + topic, moved: make(chan struct{}, 1)}
+	return &record{n: n, topic: topic, name: recordPrefix + topic, moved: make(chan struct{}, 1), seen: map[string]struct{}{}}
 }
 
 // run records until another node leads, nothing is to be recorded any more, or
@@ -65,13 +66,13 @@ func (r *record) run(ctx context.Context) {
 			r.n.log.Debug("presence was not recorded", "topic", r.topic, "err", err)
 		}
 		idle++
-		if len(r.members) > 0 || err != nil {
+		if len(r.members) > 0 || err != nil || !r.sure {
 			idle = 0
 		}
 		switch {
 		case err != nil:
 			r.pause(ctx, retryPause, nil)
-		case !r.n.presence.Knows(r.topic):
+		case !r.sure:
 			r.pause(ctx, recordPeriod, r.moved)
 		default:
 			r.pause(ctx, recordCheck, r.moved)
@@ -106,11 +107,11 @@ func (r *record) step(ctx context.Context, loaded *bool) error {
 		}
 		*loaded = true
 	}
-	known := r.n.presence.Knows(r.topic)
-	there := r.n.presence.List(ctx, r.topic, "", math.MaxInt32)
+	there, listed, all := r.n.presence.RollCall(ctx, r.topic)
+	r.sure = all
 	r.recall(there.Members)
 	for {
-		batch := r.lacking(there.Members, known)
+		batch := r.lacking(there.Members, listed, all)
 		if len(batch) == 0 {
 			return nil
 		}
@@ -122,7 +123,7 @@ func (r *record) step(ctx context.Context, loaded *bool) error {
 
 // load reads what the record says.
 func (r *record) load(ctx context.Context) error {
-	*r = record{n: r.n, topic: r.topic, name: r.name, moved: r.moved, members: map[string]protocol.Member{}, gone: map[string]struct{}{}}
+	*r = record{n: r.n, topic: r.topic, name: r.name, moved: r.moved, seen: r.seen, members: map[string]protocol.Member{}, gone: map[string]struct{}{}}
 	info, err := r.n.broker.Topic(ctx, r.name)
 	if errors.Is(err, &protocol.Error{Code: protocol.NoSuchTopic}) {
 		return nil
@@ -201,6 +202,7 @@ func (r *record) take(e *protocol.Event) {
 		delete(r.gone, v.Member.ID)
 	case recordLeft:
 		delete(r.members, v.Member.ID)
+		delete(r.seen, v.Member.ID)
 		if !r.expired.IsZero() {
 			r.gone[v.Member.ID] = struct{}{}
 		}
@@ -208,8 +210,9 @@ func (r *record) take(e *protocol.Event) {
 }
 
 // lacking is the events that the record lacks, as many as are stored at once. The
-// absent have left only if all who are anywhere are known to be.
-func (r *record) lacking(there []protocol.Member, all bool) (out []protocol.Publish) {
+// absent have left if they were seen, and the list is right about those, or if all
+// who are anywhere are in it.
+func (r *record) lacking(there []protocol.Member, listed, all bool) (out []protocol.Publish) {
 	count := len(r.members)
 	add := func(kind string, m *protocol.Member) {
 		if len(out) < protocol.MaxBatchEvents {
@@ -222,23 +225,22 @@ func (r *record) lacking(there []protocol.Member, all bool) (out []protocol.Publ
 	here := make(map[string]struct{}, len(there))
 	for i := range there {
 		m := &there[i]
-		here[m.ID] = struct{}{}
+		here[m.ID], r.seen[m.ID] = struct{}{}, struct{}{}
 		if _, known := r.members[m.ID]; !known {
 			count++
 			add(recordJoined, m)
 		}
 	}
-	if !all {
-		return out
-	}
 	for id, m := range r.members {
-		if _, still := here[id]; !still {
+		_, still := here[id]
+		_, seen := r.seen[id]
+		if !still && (all || listed && seen) {
 			count--
 			m.Connections, m.Nodes = 0, []string{}
 			add(recordLeft, &m)
 		}
 	}
-	if len(there) == 0 && r.occupied {
+	if all && len(there) == 0 && r.occupied {
 		add(recordVacated, nil)
 	}
 	return out
