@@ -15,11 +15,12 @@ import (
 // TestTheJavaScriptClientFollowsOverEveryTransport runs pushd.js against a
 // real server.
 func TestTheJavaScriptClientFollowsOverEveryTransport(t *testing.T) {
-	playJS(t, newSite(t), jsPlay)
+	playJS(t, newSite(t).url, jsPlay)
 }
 
-// playJS runs a script beside pushd.js, which says ok at the end.
-func playJS(t *testing.T, s *site, play string) {
+// playJS runs a script beside pushd.js, which is given the URLs of nodes and says
+// ok at the end.
+func playJS(t *testing.T, urls, play string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -37,7 +38,7 @@ func playJS(t *testing.T, s *site, play string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, node, "--experimental-websocket", filepath.Join(dir, "play.mjs"), s.url)
+	cmd := exec.CommandContext(ctx, node, "--experimental-websocket", filepath.Join(dir, "play.mjs"), urls)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "ok" {

@@ -28,7 +28,7 @@ func TestTheJavaScriptClientIsPresentAndIsTold(t *testing.T) {
 			}
 		}
 	}()
-	playJS(t, s, jsPresencePlay)
+	playJS(t, s.url, jsPresencePlay)
 }
 
 const jsPresencePlay = `
@@ -68,4 +68,51 @@ if (list.topic !== "room" || list.members[0].id !== "ann") stop("listed " + JSON
 await client.presence("ro om").then(() => stop("took a bad topic"), (err) => { if (err.code !== "bad_topic") stop(err.code); });
 console.log("ok");
 process.exit(0);
+`
+
+// TestTheJavaScriptClientMovesToAnotherNodeWithWhatItSaid has the first of two
+// nodes drain once the client has said something there.
+func TestTheJavaScriptClientMovesToAnotherNodeWithWhatItSaid(t *testing.T) {
+	for _, via := range []string{"ws", "sse"} {
+		t.Run(via, func(t *testing.T) {
+			first, there := newHallSite(t)
+			second, here := newHallSite(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			go func() {
+				awaitLine(ctx, there.log, `"moved"`)
+				_ = first.Shutdown(ctx)
+				awaitLine(ctx, here.log, `join room ann"moved"`)
+				here.tell(joined("bob"))
+			}()
+			playJS(t, first.url+","+second.url, strings.ReplaceAll(jsMovePlay, "VIA", via))
+		})
+	}
+}
+
+// awaitLine reads lines until one ends so.
+func awaitLine(ctx context.Context, lines <-chan string, end string) {
+	for {
+		select {
+		case line := <-lines:
+			if strings.HasSuffix(line, end) {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+const jsMovePlay = `
+import { Client } from "./pushd.mjs";
+if ("VIA" === "ws" && !globalThis.WebSocket) { console.log("ok"); process.exit(0); }
+let said = false;
+const sub = new Client({ url: process.argv[2] }).subscribe("room", {
+  via: "VIA", presence: { member: "ann" },
+  onPresence: (p) => {
+    if (p.members && !said) { said = true; sub.setInfo("moved"); }
+    if (p.joined?.some((m) => m.id === "bob")) { console.log("ok"); process.exit(0); }
+  },
+});
 `
