@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"slices"
 	"testing"
@@ -164,20 +165,19 @@ func (c *crowd) publishEvents(topics []int) {
 	c.published += len(topics)
 }
 
-// rest waits until the server has nothing to do any more.
+// rest waits until the server has nearly nothing to do any more.
 func (c *crowd) rest() {
 	c.b.Helper()
-	const often, little = 20 * time.Millisecond, time.Millisecond
-	tick := time.NewTicker(often)
-	defer tick.Stop()
-	for last := c.server.clock(c.b); ; {
-		<-tick.C
-		now := c.server.clock(c.b)
-		if now-last < little {
-			return
+	const little = time.Millisecond // between two asks, which are 20 ms apart
+	var last time.Duration // so that the first ask is never enough
+	wait(c.b, c.server.name+" to rest", func() error {
+		used := c.server.clock(c.b) - last
+		last += used
+		if used > little {
+			return fmt.Errorf("it used %v", used)
 		}
-		last = now
-	}
+		return nil
+	})
 }
 
 // checkRefused fails if the server answered a publish with a refusal.
