@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -130,13 +131,16 @@ func recoverCluster(c *cli.Context) error {
 	return err
 }
 
+const maxInspectionBytes = 4 << 20
+
 func readInspection(path string) (in node.Inspection, err error) {
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err == nil {
-		err = json.Unmarshal(text, &in)
+		err = json.NewDecoder(io.LimitReader(f, maxInspectionBytes)).Decode(&in)
+		_ = f.Close()
 	}
 	if err == nil && in.ID == "" {
-		err = fmt.Errorf("it names no node")
+		err = errors.New("it names no node")
 	}
 	if err != nil {
 		return in, fmt.Errorf("%s is not what pushd cluster raft inspect -o json writes: %w", path, err)
