@@ -2,6 +2,7 @@ package netns
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -23,12 +24,19 @@ func Inside(t testing.TB, args ...string) bool {
 	}
 	cmd := inNew(exec.Command(os.Args[0], append([]string{"-test.v", "-test.timeout", "0", "-test.run", "^" + t.Name() + "$"}, args...)...))
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout = &out
+	_, bench := t.(*testing.B)
+	if bench { // whose log is cut off, and whose tables are waited for
+		cmd.Stdout = io.MultiWriter(&out, os.Stdout)
+	}
+	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		t.Skipf("no network namespace can be made here: %v", err)
 	}
 	err := cmd.Wait()
-	t.Logf("inside the namespace:\n%s", &out)
+	if !bench {
+		t.Logf("inside the namespace:\n%s", &out)
+	}
 	if err != nil {
 		t.Errorf("inside the namespace: %v", err)
 	}

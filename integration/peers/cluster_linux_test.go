@@ -3,7 +3,6 @@ package peers
 import (
 	"bytes"
 	"io"
-	"os"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -21,6 +20,10 @@ type cluster struct {
 	leader  func(but *node) (name string, err error) // as another node knows it
 	whole   func() error                             // nil when all nodes have everything
 }
+
+// failoverTopic is what is published to; its partition's or stream's leader is
+// lost.
+const failoverTopic = "bench.0.failover"
 
 // node is a process that is lost and comes back.
 type node struct {
@@ -133,5 +136,3 @@ func runInside(b *testing.B) bool {
 	b.Helper()
 	return netns.Inside(b, "-test.bench", "^"+b.Name()+"$", "-test.benchtime", "1x")
 }
-
-func own(args ...string) *exec.Cmd { return exec.Command(os.Args[0], args...) }
