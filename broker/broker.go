@@ -41,19 +41,24 @@ type Peers interface {
 	Call(ctx context.Context, node string, method uint8, req []byte) ([]byte, error)
 	// Broadcast tells all other nodes, at best effort.
 	Broadcast(method uint8, req []byte)
+	// Stream gives recv what a node sends until the stream ends, recv says so or ctx does. A frame is valid until
+	// recv returns.
+	Stream(ctx context.Context, node string, method uint8, req []byte, recv func(frame []byte) error) error
 }
 
 // Methods of [Peers], answered by [Broker.ServeCall].
 const (
-	MethodPublish  uint8 = 1 + iota // proposals for one partition, at its leader
-	MethodRead                      // what a reader wants of a partition
-	MethodLive                      // an event that is never stored
-	MethodTopics                    // topics of the partitions held here
-	MethodConsumer                  // a consumer's begin, end or progress, at its partition's leader
-	MethodRestore                   // events of a snapshot file, at their partition's leader
-	MethodSum                       // the sum of a full segment
-	MethodRecord                    // a record's bytes, to repair another replica's
-	MethodLeader                    // who leads a partition, as the asked node knows
+	MethodPublish    uint8 = 1 + iota // proposals for one partition, at its leader
+	MethodRead                        // what a reader wants of a partition
+	MethodLive                        // an event that is never stored
+	MethodTopics                      // topics of the partitions held here
+	MethodConsumer                    // a consumer's begin, end or progress, at its partition's leader
+	MethodRestore                     // events of a snapshot file, at their partition's leader
+	MethodSum                         // the sum of a full segment
+	MethodRecord                      // a record's bytes, to repair another replica's
+	MethodLeader                      // who leads a partition, as the asked node knows
+	MethodFeed                        // a stream of what a node's readers follow; answered by [Broker.ServeStream]
+	MethodFeedChange                  // what else they follow
 )
 
 // Options configure a [Broker].
@@ -91,6 +96,7 @@ type Broker struct {
 	readers *readers
 	floors  floors
 	leaders leaders
+	feeds   feeds
 
 	mu         sync.Mutex // guards what follows
 	partitions map[uint16]*Partition
@@ -124,6 +130,7 @@ func New(o Options) (*Broker, error) {
 	if b.now == nil {
 		b.now = time.Now
 	}
+	b.feeds.broker = b
 	b.catalog.Store(&Catalog{})
 	b.running, b.stop = context.WithCancel(context.Background())
 	b.spawn(b.retain)
@@ -270,7 +277,7 @@ func (b *Broker) callLeader(ctx context.Context, partition uint16, method uint8,
 	}
 	err = ErrNotLeader
 	for _, node := range b.replicaNodes(partition) {
-		call, cancel := b.whileLeads(ctx, partition, node, leaderLook, true)
+		call, cancel := b.whileLeads(ctx, partition, node)
 		answer, err = b.peers.Call(call, node, method, req)
 		cancel()
 		if err == nil {
@@ -319,8 +326,19 @@ func (b *Broker) ServeCall(ctx context.Context, _ string, method uint8, req []by
 		return b.serveSum(req)
 	case MethodRecord:
 		return b.serveRecord(req)
+	case MethodFeedChange:
+		return nil, b.serveFeedChange(req)
 	}
 	return nil, protocol.BadRequest.Errorf("method %d is not known to this version of pushd", method)
+}
+
+// ServeStream sends another node's broker what it asks for, until ctx ends or
+// there is no more to come.
+func (b *Broker) ServeStream(ctx context.Context, _ string, method uint8, req []byte, send func(frame []byte) error) error {
+	if method != MethodFeed {
+		return protocol.BadRequest.Errorf("stream %d is not known to this version of pushd", method)
+	}
+	return b.serveFeed(ctx, req, send)
 }
 
 func errNotJoined() *protocol.Error {

@@ -29,7 +29,7 @@ func TestBinaryFormsComeBackAsTheyWere(t *testing.T) {
 	if err != nil || n == 0 || r.Position != 42 || !reflect.DeepEqual(r.Event, sampleEvent) {
 		t.Errorf("record: got %+v, %v", r, err)
 	}
-	q := question{partition: 3, selectors: []string{"a", "b.*"}, start: 1, n: 2, position: 3, upTo: 4, limit: 5, floor: 8, seen: []uint64{6, 9}, wait: 7, began: 8, since: 10, last: 9}
+	q := question{partition: 3, selectors: []string{"a", "b.*"}, start: 1, n: 2, position: 3, upTo: 4, limit: 5, floor: 8, seen: []uint64{6, 9}, began: 8, since: 10, last: 9}
 	if got, err := decodeQuestion(q.append(nil)); err != nil || !reflect.DeepEqual(got, q) {
 		t.Errorf("question: got %+v, %v, want %+v", got, err, q)
 	}

@@ -48,12 +48,12 @@ func (b *Broker) Leader(id uint16) (node string, known bool) {
 
 // whileLeads ends with ctx, or once another node is known to lead the partition:
 // what a leader has not answered by then, it may never answer. Who has no replica
-// has to ask: not for questions that may wait for long.
-func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string, every time.Duration, ask bool) (context.Context, context.CancelFunc) {
+// has to ask.
+func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	var look func()
 	look = func() {
-		if ask && ctx.Err() == nil && b.logOf(partition) == nil {
+		if ctx.Err() == nil && b.logOf(partition) == nil {
 			b.askWhoLeads(ctx, partition, node)
 		}
 		leader, known := b.Leader(partition)
@@ -62,10 +62,10 @@ func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string, 
 		case known && leader != node:
 			cancel()
 		default:
-			time.AfterFunc(every, look)
+			time.AfterFunc(leaderLook, look)
 		}
 	}
-	first := time.AfterFunc(every, look)
+	first := time.AfterFunc(leaderLook, look)
 	return ctx, func() {
 		first.Stop()
 		cancel()

@@ -12,7 +12,6 @@ const (
 	retryPause      = 20 * time.Millisecond  // between looks for a leader
 	leaderLook      = 50 * time.Millisecond  // between looks whether who is asked still leads
 	leaderAnswer    = 200 * time.Millisecond // another node tells within this who leads
-	readerLook      = time.Second            // between such looks for a reader, which may wait for long
 
 	segmentBytes     = 64 << 20
 	flushBytes       = 64 << 10 // unwritten bytes of a segment
@@ -48,6 +47,22 @@ const (
 	defaultMaxCount   = 10_000
 	defaultMaxBytes   = 64 << 20
 	pullBytes         = 1 << 20 // payload of one batch, past which it ends
+
+	maxFeedSelectors = 64 << 10 // topics and patterns that a feed asks for singly
+	maxFeedText      = 8 << 20  // bytes of them
+	maxFeedChange    = 4096     // of one call that changes them
+	maxSources       = 1024     // streams from one replica
+	feedFrameBytes   = 256 << 10
+	feedLook         = 4096                   // positions that a source looks at under one lock
+	feedTick         = time.Second            // between a feed's looks after itself
+	feedLinger       = 10                     // such turns for which a topic without readers is still asked for
+	feedKeep         = 30 * time.Second       // a copied event stays in memory
+	feedBeat         = 500 * time.Millisecond // a stream says where it is at least so often
+	feedLead         = 250 * time.Millisecond // between a source's looks whether it is the right one, and a feed's whether it is heard
+	feedSilence      = time.Second            // of a source, after which others are asked who leads
+	feedSilenceLimit = 4 * time.Second        // after which it is given up
+	feedDetour       = 5 * time.Second        // a source that is not the leader's is kept
+	feedPatience     = 3                      // rounds without any source after which readers ask for themselves
 
 	feedRetry     = 200 * time.Millisecond
 	remoteTimeout = 5 * time.Second

@@ -42,6 +42,7 @@ type Partition struct {
 	tail      tail
 	buried    []string // deleted topics, oldest first
 	awaited   []awaited
+	sources   []*feedSource // of streams to nodes without a replica; never changed in place
 	closed    bool
 	recent    recentlyLost
 	lostUpTo  uint64 // position of the last event of any topic that can't be read any more

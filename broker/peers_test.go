@@ -37,6 +37,18 @@ func (w *wire) Broadcast(method uint8, req []byte) {
 	}
 }
 
+func (w *wire) Stream(ctx context.Context, node string, method uint8, req []byte, recv func([]byte) error) error {
+	if w.cut.Load() || node != w.to.self {
+		return ErrUnreachable
+	}
+	return w.to.ServeStream(ctx, "edge", method, req, func(frame []byte) error {
+		if w.cut.Load() {
+			return errors.New("connection reset")
+		}
+		return recv(frame)
+	})
+}
+
 // newEdge is a node without replicas beside a fixture's.
 func newEdge(t *testing.T, f *fixture) (*fixture, *wire) {
 	t.Helper()

@@ -106,7 +106,7 @@ func (p *Partition) planLocked(w want) (f found, pl plan) {
 	if w.upTo != 0 {
 		limit = min(limit, w.upTo)
 	}
-	f.upTo, f.end = max(limit, w.after), true
+	f.upTo, f.end = max(limit, w.after), limit >= w.upTo // a cursor may be ahead of this replica
 	if w.after >= limit {
 		return f, pl
 	}

@@ -189,7 +189,7 @@ func (r *readers) naming(topic string) (n int) {
 	shard.mu.RLock()
 	defer shard.mu.RUnlock()
 	for at := shard.first[hash]; at != nil; at = at.next {
-		if !at.sub.elsewhere && at.sub.names(topic) {
+		if at.sub.names(topic) {
 			n++
 		}
 	}

@@ -287,20 +287,14 @@ func (s *reading) arm(wake func()) bool {
 func (s *reading) idles(l *lane) bool {
 	p := s.broker.local(l.partition)
 	switch {
+	case l.start == nil && s.beginning():
+		return true // nothing is given before the others have begun, too: they wake the reader
 	case p != nil && l.start == nil && l.remote == nil:
 		return p.nothingFor(s.want(l, 1, 0))
 	case p != nil:
 		return false // Pull goes over to the local replica
-	case l.remote == nil:
-		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), remoteTimeout)
-		return true
 	}
-	select {
-	case <-l.remote.done:
-		return false
-	default:
-		return true
-	}
+	return s.idlesElsewhere(l)
 }
 
 // done is Done with mu held.

@@ -9,9 +9,9 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-// A node without a replica of a partition asks one that has it. Each reader
-// there has at most one question under way per lane: what comes behind its
-// position, answered at once or when there is something.
+// A reader whose partition has no replica here, and that the feed does not serve
+// where it stands, asks a node that has one. It has at most one question under way
+// per lane: what comes behind its position, answered at once.
 
 // fetch is a question to another node. Its answer is written before done is
 // closed.
@@ -48,11 +48,14 @@ func (s *reading) readLane(l *lane, limit int, upTo uint64) (f found, ok bool, e
 		}
 		return f, true, s.broker.unreadable(l.partition, err)
 	}
+	if f, ok := s.readFeed(l, limit, upTo); ok {
+		return f, true, nil
+	}
 	answer := s.answer(l)
 	if answer == nil {
 		return found{}, false, nil
 	}
-	f, l.ended = answer.answer.found, answer.answer.ended
+	f, l.ended = answer.part(l, limit), answer.answer.ended
 	if l.last > 0 && l.skip == nil {
 		l.skip = answer.answer.skip
 	}
@@ -77,7 +80,7 @@ func (b *Broker) unreadable(partition uint16, err error) error {
 // Then it has been asked for.
 func (s *reading) answer(l *lane) *fetch {
 	if l.remote == nil {
-		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), 0)
+		s.ask(l)
 		return nil
 	}
 	select {
@@ -88,20 +91,37 @@ func (s *reading) answer(l *lane) *fetch {
 	f := l.remote
 	l.remote = nil
 	if f.err != nil {
-		s.ask(l, protocol.MaxPageEvents, s.nextLane(l), 0) // another replica may answer
+		s.ask(l) // another replica may answer
 		return nil
 	}
 	return f
 }
 
-// ask sends the question, to be answered at once, or within a wait when there
-// is something. The answer calls fire.
-func (s *reading) ask(l *lane, limit int, upTo uint64, wait time.Duration) {
+// part takes at most limit events off the answer. The lane keeps the rest: to ask
+// again could tell of other gaps.
+func (q *fetch) part(l *lane, limit int) found {
+	f := q.answer.found
+	if len(f.records) <= limit {
+		return f
+	}
+	rest := f
+	f.records, rest.records = f.records[:limit], f.records[limit:]
+	f.upTo, f.end = rest.records[0].Position-1, false
+	cut := slices.IndexFunc(f.gaps, func(g lostRange) bool { return g.at > f.upTo })
+	if cut < 0 {
+		cut = len(f.gaps)
+	}
+	f.gaps, rest.gaps = f.gaps[:cut], f.gaps[cut:]
+	q.answer.found, l.remote = rest, q
+	return f
+}
+
+// ask sends the question. The answer calls fire.
+func (s *reading) ask(l *lane) {
 	ctx, cancel := context.WithCancel(s.broker.running)
 	f := &fetch{done: make(chan struct{}), cancel: cancel}
 	l.remote = f
-	q := s.question(l, limit, upTo)
-	q.wait = wait
+	q := s.question(l, s.nextLane(l))
 	reader := s.Subscription // which may have another reading by then
 	reader.broker.spawn(func() {
 		defer cancel()
@@ -132,18 +152,20 @@ type question struct {
 	limit     uint64
 	floor     uint64   // position that the answering replica should have reached
 	seen      []uint64 // last offsets that the reader has, by selector
-	wait      time.Duration
 
 	began, since, last uint64 // limits of a start that is behind, as in protocol.Lane
 }
 
-func (s *reading) question(l *lane, limit int, upTo uint64) question {
-	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: uint64(min(limit, maxReadEvents))}
+func (s *reading) question(l *lane, upTo uint64) question {
+	q := question{partition: l.partition, start: byte(protocol.StartCursor), position: l.position, upTo: upTo, limit: protocol.MaxPageEvents}
 	for _, i := range l.members {
 		q.selectors = append(q.selectors, s.selectors[i].String())
 		q.seen = append(q.seen, s.seen[i])
 	}
-	q.floor = max(l.position, s.broker.floors.get(l.partition))
+	q.floor = s.floor(l)
+	if fd := s.broker.feeds.get(l.partition); fd != nil {
+		q.floor = max(q.floor, fd.since(s, l))
+	}
 	q.began, q.since, q.last = l.began, l.since, uint64(l.last)
 	if l.start != nil {
 		q.start, q.n = byte(l.start.Kind), uint64(l.start.N)
@@ -159,11 +181,11 @@ func (b *Broker) askReplica(ctx context.Context, partition uint16, q question) (
 	req := q.append(nil)
 	var err error = errNotJoined()
 	for _, node := range b.replicaNodes(partition) {
-		call, cancel := context.WithTimeout(ctx, q.wait+remoteTimeout)
+		call, cancel := context.WithTimeout(ctx, remoteTimeout)
 		var answer []byte
 		if leader, known := b.Leader(partition); known && leader == node {
 			var done context.CancelFunc
-			call, done = b.whileLeads(call, partition, node, readerLook, false)
+			call, done = b.whileLeads(call, partition, node)
 			defer done()
 		}
 		answer, err = b.peers.Call(call, node, MethodRead, req)
@@ -198,36 +220,17 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 		p.resolve(s, l)
 	}
 	p.limit(s, l)
-	b.readers.add(s.Subscription)
-	defer b.readers.remove(s.Subscription)
 	answer := remoteFound{position: l.position, seen: s.seen, skip: l.skip, began: l.began, since: l.since}
-	deadline, cancel := context.WithTimeout(ctx, q.wait)
-	defer cancel()
-	for {
-		answer.found, err = p.read(s.want(l, int(q.limit), q.upTo))
-		if errors.Is(err, errReplicaGone) {
-			return nil, protocol.NoLeader.Errorf("partition %d has no replica here any more", q.partition)
-		}
-		if err != nil {
-			b.startRepair(p, err)
-			return nil, b.unreadable(q.partition, err)
-		}
-		ready := make(chan struct{}, 1)
-		wake := func() { ready <- struct{}{} }
-		s.armed.Store(&wake)
-		all := q.upTo != 0 && answer.upTo >= q.upTo // nothing can come that the question is for
-		if len(answer.records)+len(answer.gaps) > 0 || all || deadline.Err() != nil {
-			answer.ended = s.ended(l, p)
-			return appendRemoteFound(nil, answer), nil
-		}
-		if !p.nothingFor(s.want(l, 1, 0)) {
-			continue
-		}
-		select {
-		case <-ready:
-		case <-deadline.Done():
-		}
+	answer.found, err = p.read(s.want(l, int(q.limit), q.upTo))
+	if errors.Is(err, errReplicaGone) {
+		return nil, protocol.NoLeader.Errorf("partition %d has no replica here any more", q.partition)
 	}
+	if err != nil {
+		b.startRepair(p, err)
+		return nil, b.unreadable(q.partition, err)
+	}
+	answer.ended = s.ended(l, p)
+	return appendRemoteFound(nil, answer), nil
 }
 
 // proxy is a reader here for one elsewhere, with its lane.
@@ -240,7 +243,7 @@ func (b *Broker) proxy(q question) (*reading, *lane, error) {
 		return nil, nil, err
 	}
 	s := newReader(b, selectors)
-	s.elsewhere, s.seen = true, q.seen
+	s.seen = q.seen
 	l := &lane{partition: q.partition, position: q.position, began: q.began, since: q.since, last: uint32(q.last)}
 	s.lanes = []*lane{l}
 	for i := range selectors {

@@ -21,6 +21,10 @@ func (w direct) Broadcast(method uint8, req []byte) {
 	_, _ = w.to.ServeCall(context.Background(), "edge", method, req)
 }
 
+func (w direct) Stream(ctx context.Context, _ string, method uint8, req []byte, recv func([]byte) error) error {
+	return w.to.ServeStream(ctx, "edge", method, req, recv)
+}
+
 // without is a broker that lacks the replicas of some partitions, which the
 // fixture's has.
 func (f *fixture) without(missing ...uint16) *fixture {

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"encoding/binary"
-	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -16,7 +15,7 @@ func (q question) append(dst []byte) []byte {
 		dst = protocol.AppendBytes(dst, s)
 	}
 	dst = append(dst, q.start)
-	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.floor, uint64(q.wait), q.began, q.since, q.last} {
+	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.floor, q.began, q.since, q.last} {
 		dst = appendUvarint(dst, v)
 	}
 	return appendNumbers(dst, q.seen)
@@ -32,7 +31,6 @@ func decodeQuestion(b []byte) (q question, err error) {
 	q.start = r.Byte()
 	q.n, q.position, q.upTo = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	q.limit, q.floor = min(r.Uvarint(), maxReadEvents), r.Uvarint()
-	q.wait = time.Duration(min(r.Uvarint(), uint64(remoteTimeout)))
 	q.began, q.since, q.last = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	q.seen = readNumbers(r)
 	return q, r.Err()

@@ -178,23 +178,34 @@ func (w span) read() (*Record, error) {
 
 // decodeRecord reads the record at the front of b and says how long it is.
 func decodeRecord(b []byte) (*Record, int, error) {
+	r := new(Record)
+	n, err := r.decode(b, protocol.NewBinaryReader)
+	if err != nil {
+		return nil, 0, err
+	}
+	return r, n, nil
+}
+
+// decode reads the record at the front of b, as reader reads, and says how long
+// it is.
+func (record *Record) decode(b []byte, reader func([]byte) *protocol.BinaryReader) (int, error) {
 	if len(b) < recordHead {
-		return nil, 0, ErrDamaged
+		return 0, ErrDamaged
 	}
 	n := int(binary.LittleEndian.Uint32(b))
 	if n > len(b)-recordHead {
-		return nil, 0, ErrDamaged
+		return 0, ErrDamaged
 	}
 	body := b[recordHead : recordHead+n]
 	if crc32.Checksum(body, crcTable) != binary.LittleEndian.Uint32(b[4:]) {
-		return nil, 0, ErrDamaged
+		return 0, ErrDamaged
 	}
-	r := protocol.NewBinaryReader(body)
-	record := &Record{Position: r.Uvarint(), Event: r.ReadEvent()}
+	r := reader(body)
+	record.Position, record.Event = r.Uvarint(), r.ReadEvent()
 	if r.Err() != nil || len(r.Rest()) > 0 {
-		return nil, 0, ErrDamaged
+		return 0, ErrDamaged
 	}
-	return record, recordHead + n, nil
+	return recordHead + n, nil
 }
 
 // from is the number of the first record behind a position.

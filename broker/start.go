@@ -161,7 +161,11 @@ func startText(start protocol.Start) string {
 // this node acknowledged; else Settle or the first Pull does.
 func (s *reading) beginSettled() {
 	for _, l := range s.lanes {
-		if p := s.broker.local(l.partition); p == nil || !p.reached(s.broker.floors.get(l.partition)) {
+		p := s.broker.local(l.partition)
+		if p == nil && s.beginFeed(l) {
+			continue
+		}
+		if p == nil || !p.reached(s.broker.floors.get(l.partition)) {
 			return
 		}
 	}
@@ -186,6 +190,11 @@ func (s *reading) beginLanes() bool {
 	return all
 }
 
+// beginning says whether a lane has no position yet.
+func (s *reading) beginning() bool {
+	return slices.ContainsFunc(s.lanes, func(l *lane) bool { return l.start != nil })
+}
+
 func (s *reading) beginLane(l *lane) bool {
 	if l.start == nil {
 		return true
@@ -193,6 +202,9 @@ func (s *reading) beginLane(l *lane) bool {
 	if p := s.broker.local(l.partition); p != nil {
 		s.dropFetch(l)
 		p.resolve(s, l)
+		return true
+	}
+	if s.beginFeed(l) {
 		return true
 	}
 	f := s.answer(l)

@@ -34,8 +34,7 @@ type Subscription struct {
 	partition uint16
 	closed    bool
 
-	elsewhere bool // it reads for another node's reader, and does not count
-	options   SubscribeOptions
+	options SubscribeOptions
 }
 
 // Item is one thing a reader gets: an event, or word of a gap.
@@ -171,26 +170,10 @@ func (s *Subscription) Settle(ctx context.Context) error {
 			p.reach(ctx, max(s.broker.floors.get(l.partition), l.position))
 			continue
 		}
-		s.settleRemote(ctx, i)
+		s.settleElsewhere(ctx, i)
 	}
 	s.use(func(r *reading) { r.beginLanes() })
 	return nil
-}
-
-// settleRemote waits for another node's first answer.
-func (s *Subscription) settleRemote(ctx context.Context, i int) {
-	var answer *fetch
-	s.use(func(r *reading) {
-		l := r.lanes[i]
-		if l.remote == nil {
-			r.ask(l, protocol.MaxPageEvents, 0, 0)
-		}
-		answer = l.remote
-	})
-	select {
-	case <-answer.done:
-	case <-ctx.Done():
-	}
 }
 
 // Close forgets the reader.
@@ -208,6 +191,7 @@ func (s *Subscription) Close() {
 		}
 	}
 	s.broker.readers.remove(s)
+	s.broker.feeds.leave(s)
 }
 
 // names says whether the reader names a topic in full.

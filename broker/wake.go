@@ -12,6 +12,7 @@ type wakes struct {
 	topics  []string
 	reached []chan struct{}
 	readers []*Subscription
+	sources []*feedSource
 }
 
 // wakeTopic notes that a topic has changed. p.mu is held.
@@ -30,6 +31,7 @@ func (p *Partition) noteReached() {
 		p.wakes.reached = append(p.wakes.reached, a.reached)
 		return true
 	})
+	p.wakes.sources = p.sources
 }
 
 // wake calls them.
@@ -48,6 +50,9 @@ func (p *Partition) wake() {
 	clear(w.reached)
 	clear(w.topics)
 	w.reached, w.topics = w.reached[:0], w.topics[:0]
+	for _, src := range w.sources {
+		src.signal()
+	}
 }
 
 // wakeEverybody calls all who wait for a topic of the partition, or for a

@@ -190,12 +190,15 @@ func (n *Node) openStore() (err error) {
 
 // handlePeers answers what other nodes ask on the peer link.
 func (n *Node) handlePeers() {
-	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics, broker.MethodConsumer, broker.MethodLeader} {
+	for _, method := range []uint8{broker.MethodPublish, broker.MethodRead, broker.MethodLive, broker.MethodTopics, broker.MethodConsumer, broker.MethodLeader, broker.MethodFeedChange} {
 		n.link.Handle(method, func(ctx context.Context, from string, req []byte) ([]byte, error) {
 			answer, err := n.broker.ServeCall(ctx, from, method, req)
 			return answer, toLink(err)
 		})
 	}
+	n.link.HandleStream(broker.MethodFeed, func(ctx context.Context, from string, req []byte, send func([]byte) error) error {
+		return toLink(n.broker.ServeStream(ctx, from, broker.MethodFeed, req, send))
+	})
 	n.link.Handle(methodReport, func(context.Context, string, []byte) ([]byte, error) {
 		return json.Marshal(n.report())
 	})

@@ -40,6 +40,10 @@ func (p peers) Call(ctx context.Context, node string, method uint8, req []byte) 
 	return answer, fromLink(err)
 }
 
+func (p peers) Stream(ctx context.Context, node string, method uint8, req []byte, recv func([]byte) error) error {
+	return fromLink(p.link.Stream(ctx, node, method, req, recv))
+}
+
 // Broadcast is best effort: a node that can't be reached misses the frame.
 func (p peers) Broadcast(method uint8, req []byte) {
 	self := p.gossip.Self().ID
