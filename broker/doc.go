@@ -20,7 +20,8 @@
 //	partition  command  the state machine of one replica; topic, dedupe, retention, lostquorum
 //	segment    tail     its events on file and in memory; read finds them
 //	subscription        a reader; reading and lane while it reads; start and cursor
-//	readers  wake live  who follows what, and how they hear of it; remote and leaders for partitions held elsewhere
+//	readers  wake live  who follows what, and how they hear of it
+//	feed     remote     partitions held elsewhere: a copy of what is followed; questions for the rest; leaders
 //	consumer            named readers whose progress is replicated; package webhook moves them
 //	meta       catalog  which nodes hold what, and the policies
 //

@@ -100,7 +100,7 @@ func (src *feedSource) next() (f feedFrame, more bool, err error) {
 	}
 	src.mu.Lock()
 	defer src.mu.Unlock()
-	if src.position == 0 || src.position < p.position && p.tail.at(src.position+1) == nil {
+	if src.position < p.position && p.tail.at(src.position+1) == nil {
 		src.position, src.told = p.position, p.position // the other side reads what is before it in another way
 	}
 	f.from = src.told
@@ -108,12 +108,12 @@ func (src *feedSource) next() (f feedFrame, more bool, err error) {
 		f.known = append(f.known, p.knownOf(text, src.position))
 	}
 	src.fresh = nil
-	last, bytes := min(p.position, src.position+feedLook), 0
+	last, bytes := min(p.position, src.position+feedLook), int64(0)
 	for src.position < last && len(f.records) < maxReadEvents && bytes < feedFrameBytes {
 		r := p.tail.at(src.position + 1)
 		if src.follows(r.Topic) {
 			f.records = append(f.records, r)
-			bytes += len(r.Data)
+			bytes += p.tail.sizeAt(r.Position)
 		}
 		src.position++
 	}
@@ -144,12 +144,16 @@ func (p *Partition) knownOf(selector string, from uint64) feedKnown {
 	return k
 }
 
-// addSource lets Apply signal a source.
+// addSource lets Apply signal a source. One for a feed that has nothing begins at
+// the end.
 func (p *Partition) addSource(src *feedSource) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.sources) >= maxSources {
 		return protocol.Overloaded.Errorf("%d nodes are fed from partition %d here already", maxSources, p.id)
+	}
+	if src.position == 0 {
+		src.position, src.told = p.position, p.position
 	}
 	p.sources = append(slices.Clone(p.sources), src) // whoever wakes them holds no lock
 	return nil

@@ -26,16 +26,15 @@ type feedStream struct {
 // run keeps a stream from one of the partition's replicas until ctx ends.
 func (fd *feed) run(ctx context.Context) {
 	pause := retryPause
-	for failed := 0; ctx.Err() == nil; {
+	for failed := 0; ctx.Err() == nil; Pause(ctx, pause) {
 		if fd.round(ctx, failed >= feedPatience) {
 			failed, pause = 0, retryPause
 			continue
 		}
+		pause = min(2*pause, feedTick)
 		if failed++; failed > feedPatience {
 			fd.lose()
 		}
-		Pause(ctx, pause)
-		pause = min(2*pause, feedTick)
 	}
 }
 

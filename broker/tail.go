@@ -22,6 +22,9 @@ func (t *tail) at(position uint64) *Record {
 	return t.records[position-t.records[0].Position]
 }
 
+// sizeAt is that of a record that is there.
+func (t *tail) sizeAt(position uint64) int64 { return t.sizes[position-t.records[0].Position] }
+
 // evict forgets the oldest records until at most limit bytes are left.
 func (t *tail) evict(limit int) {
 	n := 0
