@@ -32,25 +32,32 @@ func (s *reading) want(l *lane, limit int, upTo uint64) want {
 	if len(l.members) == 1 && !s.selectors[l.members[0]].Pattern() {
 		w.single = s.selectors[l.members[0]].String()
 	}
-	w.selectors = func() (texts []string) {
-		for _, i := range l.members {
-			texts = append(texts, s.selectors[i].String())
-		}
-		return texts
-	}
 	for _, i := range s.patterns {
 		if w.pattern == "" && slices.Contains(l.members, i) {
 			w.pattern = s.selectors[i].String()
 		}
 	}
-	w.matches = func(t *topic) bool { return s.laneMatches(l, t.name) }
-	w.previous = func(t *topic) uint64 {
+	s.asked = l
+	w.selectors, w.matches, w.previous = s.texts, s.matches, s.previous
+	return w
+}
+
+// makeQuestions makes what wants ask of the lane that is asked about: once, since
+// each pull needs them.
+func (s *reading) makeQuestions() {
+	s.texts = func() (texts []string) {
+		for _, i := range s.asked.members {
+			texts = append(texts, s.selectors[i].String())
+		}
+		return texts
+	}
+	s.matches = func(t *topic) bool { return s.laneMatches(s.asked, t.name) }
+	s.previous = func(t *topic) uint64 {
 		if i, ok := s.index(t.name); ok {
 			return s.seen[i]
 		}
 		return 0
 	}
-	return w
 }
 
 func (s *reading) laneMatches(l *lane, topic string) bool {

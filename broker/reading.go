@@ -26,14 +26,24 @@ type reading struct {
 	failed error
 	begun  bool // every lane has a position
 
+	asked    *lane // whom these are for
+	texts    func() []string
+	matches  func(*topic) bool
+	previous func(*topic) uint64
+
 	encoded protocol.Cursor // room for the next cursor
 	text    []byte
+	written string // the last cursor
 
 	original string // the start, which stands for the cursor before the reader has begun
 }
 
 // readings are those that no reader has, since it idles.
-var readings = sync.Pool{New: func() any { return new(reading) }}
+var readings = sync.Pool{New: func() any {
+	r := new(reading)
+	r.makeQuestions()
+	return r
+}}
 
 // newReader is a reader of selectors, with a reading without lanes.
 func newReader(b *Broker, selectors []protocol.Selector) *reading {
@@ -48,6 +58,7 @@ func newReading(s *Subscription) *reading {
 		r = readings.Get().(*reading)
 	} else {
 		r = &reading{seats: make([]seat, len(s.selectors)-1), turn: rand.IntN(1 << 16)}
+		r.makeQuestions()
 	}
 	r.Subscription, r.salt = s, s.broker.salt.Load()
 	r.seen = append(r.seen[:0], make([]uint64, len(s.selectors))...)
@@ -71,7 +82,7 @@ func (s *reading) put() {
 	members := s.only.members
 	s.only = lane{members: members}
 	s.Subscription, s.begun, s.failed, s.original = nil, false, nil, ""
-	s.lanes[0] = nil
+	s.lanes[0], s.asked = nil, nil
 	s.lanes, s.seen, s.order = s.lanes[:0], s.seen[:0], s.order[:0]
 	readings.Put(s)
 }

@@ -355,8 +355,10 @@ func (s *reading) cursor() string {
 	if !s.begun {
 		return s.original
 	}
-	s.text = s.appendCursor(s.text[:0])
-	return string(s.text)
+	if s.text = s.appendCursor(s.text[:0]); string(s.text) != s.written {
+		s.written = string(s.text)
+	}
+	return s.written
 }
 
 func (s *reading) appendCursor(dst []byte) []byte {

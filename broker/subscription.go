@@ -153,9 +153,13 @@ func (s *Subscription) Next(ctx context.Context, limit int) (Batch, error) {
 }
 
 // Settle waits, a second at most, until this node can see every event that it
-// has acknowledged itself and every one before the reader's cursor. A poll
-// calls it before its first Pull.
+// has acknowledged itself and every one before the reader's cursor; not at all
+// once ctx has ended. A poll calls it before its first Pull.
 func (s *Subscription) Settle(ctx context.Context) error {
+	if ctx.Err() != nil {
+		s.use(func(r *reading) { r.beginLanes() })
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	var lanes []lane

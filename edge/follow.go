@@ -110,9 +110,7 @@ func (l *loop) open(q *query, unset protocol.StartKind, live bool, limit int, do
 		done(opened{}, err)
 		return
 	}
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	if o, err := begin(now, r, limit); err != nil || o.first.UpToDate || len(o.first.Items) > 0 {
+	if o, err := begin(l.server.atOnce, r, limit); err != nil || o.first.UpToDate || len(o.first.Items) > 0 {
 		done(o, err)
 		return
 	}
@@ -124,17 +122,15 @@ func (l *loop) open(q *query, unset protocol.StartKind, live bool, limit int, do
 	})
 }
 
-// begin settles a reader, for as long as ctx allows, and pulls. With an error
-// the reader is closed.
+// begin settles a reader, for as long as ctx allows and a reader takes, and
+// pulls. With an error the reader is closed.
 func begin(ctx context.Context, r reader, limit int) (opened, error) {
-	settle, cancel := context.WithTimeout(ctx, settleTimeout)
-	defer cancel()
-	err := r.Settle(settle)
-	if err != nil && settle.Err() == nil {
+	if err := r.Settle(ctx); err != nil && ctx.Err() == nil {
 		r.Close()
 		return opened{}, err
 	}
 	o := opened{reader: r, cursor: r.Cursor()}
+	var err error
 	if o.first, err = r.Pull(limit); err != nil {
 		r.Close()
 		return opened{}, err

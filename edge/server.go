@@ -66,6 +66,7 @@ type Server struct {
 	drainWindow time.Duration   // set before draining is done
 	running     context.Context // done when Shutdown gives up waiting
 	stop        context.CancelFunc
+	atOnce      context.Context // done: for what is not to be waited for
 
 	mu        sync.Mutex // guards what follows
 	listeners []io.Closer
@@ -96,6 +97,9 @@ func newServer(o Options, subscribe subscriber) *Server {
 	}
 	s.draining, s.startDrain = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancel(context.Background())
+	var end context.CancelFunc
+	s.atOnce, end = context.WithCancel(context.Background())
+	end()
 	s.routes = s.table()
 	if o.Auth != nil {
 		o.Auth.revoked = s.endRevoked
