@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -118,7 +120,12 @@ func runAgent(c *cli.Context) error {
 		return err
 	}
 	cfg.Log = log
-	return node.Run(c.Context, cfg, nil)
+	ctx, cancel := context.WithCancel(c.Context)
+	var small sync.WaitGroup
+	small.Go(func() { keepSmall(ctx) })
+	defer small.Wait()
+	defer cancel()
+	return node.Run(ctx, cfg, nil)
 }
 
 // newLog writes text for people and JSON for machines.
