@@ -24,7 +24,7 @@ func BenchmarkFeed(b *testing.B) {
 }
 
 func benchFeed(b *testing.B, nodes []*process, edge *process, readers, burst int) {
-	topic := fmt.Sprintf("feed.%d.%d", readers, burst)
+	topic := fmt.Sprintf("feed.%d.%d.%d", readers, burst, b.N) // a benchmark runs more than once
 	topicOf := func(int) string { return topic }
 	publisher(b, nodes[0], topicOf)(1)
 	edge.wait("the first event", func() error { // so that readers begin behind it
