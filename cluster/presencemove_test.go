@@ -58,7 +58,7 @@ func (c *crowd) moveAround(stream bool) {
 	time.Sleep(time.Second)
 	a.Leave(4 * time.Second)
 	time.Sleep(2 * time.Second)
-	a, _ = joinOne(c.Context(), c.node(3), "room", "ann", nil, tell)
+	_, _ = joinOne(c.Context(), c.node(3), "room", "ann", nil, tell)
 	time.Sleep(10 * time.Second) // the old connection is given up
 	want(`"Ann"`, 1, 2, 3)
 	if err := c.node(3).cluster.Leave(c.Context()); err != nil {

@@ -11,8 +11,7 @@ import (
 // TestTheJavaScriptClientIsPresentAndIsTold runs pushd.js against a real server.
 func TestTheJavaScriptClientIsPresentAndIsTold(t *testing.T) {
 	s, h := newHallSite(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	go func() { // the client waits for bob each time it has joined
 		for {
 			select {
@@ -77,8 +76,7 @@ func TestTheJavaScriptClientMovesToAnotherNodeWithWhatItSaid(t *testing.T) {
 		t.Run(via, func(t *testing.T) {
 			first, there := newHallSite(t)
 			second, here := newHallSite(t)
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
+			ctx := t.Context()
 			go func() {
 				awaitLine(ctx, there.log, `"moved"`)
 				_ = first.Shutdown(ctx)

@@ -146,11 +146,11 @@ func TestOurFramesAreWholeUnmaskedAndShort(t *testing.T) { // RFC 6455 §5.1, §
 func TestEveryPingIsAnswered(t *testing.T) { // RFC 6455 §5.5.2, §5.5.3
 	c := newSite(t).dialJSON("/v1/events")
 	payloads := []string{"", "\xff\x00", strings.Repeat("p", 125), "last"}
-	var all string
+	var all strings.Builder
 	for _, p := range payloads {
-		all += masked(ws.NewPingFrame([]byte(p)))
+		all.WriteString(masked(ws.NewPingFrame([]byte(p))))
 	}
-	_, _ = c.conn.Write([]byte(all))
+	_, _ = c.conn.Write([]byte(all.String()))
 	for _, p := range payloads {
 		if f := c.read(); f.Header.OpCode != ws.OpPong || string(f.Payload) != p {
 			t.Errorf("got %v %q, want a pong with %q", f.Header.OpCode, f.Payload, p)
