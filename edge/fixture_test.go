@@ -67,7 +67,7 @@ func (w *watched) Close() {
 
 func newSite(t testing.TB, change ...func(*Options)) *site {
 	t.Helper()
-	b, err := broker.New(broker.Options{Self: "self", Dir: t.TempDir()})
+	b, err := broker.New(broker.Options{Self: "self", Dir: t.TempDir(), TailBytes: 256 << 10}) // little, so that who is behind reads from files
 	if err != nil {
 		t.Fatal(err)
 	}

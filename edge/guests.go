@@ -41,6 +41,14 @@ func (o *origin) refused() bound {
 	return o.beyond
 }
 
+// of is the client's address.
+func (o *origin) of(c net.Conn) net.Addr {
+	if o != nil && o.addr != nil {
+		return o.addr
+	}
+	return c.RemoteAddr()
+}
+
 // place is what an address counts as: who has one of IPv6 has 2^64 of them.
 func place(a netip.Addr) netip.Addr {
 	if a = a.Unmap().WithZone(""); a.Is6() {

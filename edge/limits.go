@@ -59,6 +59,7 @@ const (
 	acceptPause   = 100 * time.Millisecond
 	spareSilence  = 10 * time.Second       // between two log lines about descriptors
 	tickLength    = 250 * time.Millisecond // connections expire at a tick
+	standstill    = 2 * time.Second        // between two looks at the clock
 
 	streamGrace = 4 * time.Second  // a stream's member may come back: SSE clients do so after retryAfter
 	pollGrace   = 15 * time.Second // a poll's member may poll again

@@ -165,8 +165,13 @@ func (l *loop) deadline() (until time.Time, block bool) {
 
 func (l *loop) hasWork() bool { return len(l.small)+len(l.bulk)+len(l.ready) > 0 }
 
-// look reads the clock, and expires what is due.
+// look reads the clock, and expires what is due. Time in which the loop did not
+// get to run, as the process or the machine stood still, is nobody's fault: a
+// client's answer may have been here all the while, and is to be read first.
 func (l *loop) look(now time.Time) {
+	if gap := now.Sub(l.now); gap > standstill && l.count > 0 {
+		l.stoodStill(gap)
+	}
 	l.now = now
 	tick := uint32(now.Sub(l.began) / tickLength)
 	if tick == l.tick {
@@ -224,6 +229,18 @@ func (l *loop) guard(d id, f func()) {
 		}
 	}()
 	f()
+}
+
+// stoodStill has all deadlines be later, but for those of tokens: they are the
+// calendar's.
+func (l *loop) stoodStill(gap time.Duration) {
+	l.began = l.began.Add(gap)
+	ticks := uint32(gap / tickLength)
+	for slot, at := range l.tokens {
+		if at != 0 {
+			l.tokens[slot] = max(at, ticks+1) - ticks
+		}
+	}
 }
 
 // handle deals with what a socket is ready for.

@@ -243,14 +243,19 @@ func (p *epoll) release(fd int32) (net.Conn, error) {
 		p.close(fd)
 		return nil, err
 	}
+	s := p.seal(fd)
+	if s != nil {
+		p.unseal(s)
+	}
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close() // FileConn has a descriptor of its own
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("give a socket away: %w", err)
 	}
-	if s := p.seal(fd); s != nil {
-		return p.releaseSealed(s, c), nil
+	if s != nil {
+		s.conn = c
+		return s.tls, nil
 	}
 	return c, nil
 }

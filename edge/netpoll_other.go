@@ -26,7 +26,7 @@ func canSeal(net.Conn) bool { return false }
 
 func closeDescriptor(int32) {}
 
-// openFiles is not asked for here.
+// openFilesLimit is not asked for here.
 func openFilesLimit() int { return 0 }
 
 func tune(net.Listener) error { return nil }

@@ -127,10 +127,8 @@ type proxied struct {
 
 func (p *proxied) RemoteAddr() net.Addr { return p.from }
 
-// of is the client's address.
-func (o *origin) of(c net.Conn) net.Addr {
-	if o != nil && o.addr != nil {
-		return o.addr
-	}
-	return c.RemoteAddr()
+// CloseWrite ends the stream below.
+func (p *proxied) CloseWrite() error {
+	closeWrite(p.Conn)
+	return nil
 }

@@ -94,6 +94,12 @@ func (s *sealed) Write(b []byte) (int, error) {
 // Close is for those who have the net.Conn: a loop closes its descriptor.
 func (s *sealed) Close() error { return s.conn.Close() }
 
+// CloseWrite is for who is told in plain text that TLS is spoken here.
+func (s *sealed) CloseWrite() error {
+	closeWrite(s.conn)
+	return nil
+}
+
 func (s *sealed) RemoteAddr() net.Addr              { return s.from }
 func (s *sealed) LocalAddr() net.Addr               { return s.conn.LocalAddr() }
 func (s *sealed) SetDeadline(t time.Time) error     { return s.conn.SetDeadline(t) }
@@ -287,13 +293,6 @@ func (p *epoll) bid(s *sealed) {
 		_ = s.tls.CloseWrite()
 		_, _ = p.flush(s)
 	}
-}
-
-// releaseSealed gives a TLS connection to somebody who may block.
-func (p *epoll) releaseSealed(s *sealed, c net.Conn) *tls.Conn {
-	p.unseal(s)
-	s.conn = c
-	return s.tls
 }
 
 // readSocket gives errAgain where there is nothing, and 0 at the end.

@@ -59,6 +59,28 @@ func TestAnUnansweredPingClosesAfterTenSeconds(t *testing.T) {
 	})
 }
 
+func TestTimeInWhichTheProcessStoodStillIsNotTheClients(t *testing.T) {
+	l := newLoop(newServer(Options{}, nil), newConns())
+	c := l.take()
+	l.after(c, 10*time.Second)
+	l.tokens = append(make([]uint32, c.slot), l.tick+260) // 65 s from now
+	l.look(l.now.Add(time.Minute))
+	if at := l.tokens[c.slot]; at != l.tick+20 {
+		t.Errorf("got a token's end in %d ticks, want 20: its time goes on", at-l.tick)
+	}
+	l.tokens[c.slot] = 0
+	if l.count != 1 {
+		t.Fatal("got the end of 10 s in a minute's standstill")
+	}
+	began := l.now
+	for l.count == 1 {
+		l.look(l.now.Add(tickLength))
+	}
+	if took := l.now.Sub(began); took > 10*time.Second || took < 10*time.Second-2*tickLength {
+		t.Errorf("got the end of 10 s after %v", took)
+	}
+}
+
 func TestAnAnsweredPingKeepsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipeSocket(t)
