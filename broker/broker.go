@@ -92,7 +92,7 @@ type Broker struct {
 	fatal     func(error)
 
 	catalog atomic.Pointer[Catalog]
-	salt    atomic.Uint32 // the catalog's
+	salt    atomic.Pointer[protocol.Salt] // the catalog's
 	readers *readers
 	floors  floors
 	leaders leaders
@@ -118,6 +118,7 @@ func New(o Options) (*Broker, error) {
 		partitions: map[uint16]*Partition{}, logs: map[uint16]Log{}, queues: map[uint16]*queue{},
 		batchers: map[uint16]*batcher{}, readers: newReaders(),
 	}
+	b.salt.Store(new(protocol.Salt))
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -170,7 +171,8 @@ func (b *Broker) spawn(f func()) bool {
 
 // SetCatalog tells the broker what the meta group has decided.
 func (b *Broker) SetCatalog(c *Catalog) {
-	b.salt.Store(c.Salt())
+	salt := c.Salt()
+	b.salt.Store(&salt)
 	b.catalog.Store(c)
 }
 

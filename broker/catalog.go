@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"hash/crc32"
 	"slices"
 	"strings"
 	"time"
@@ -27,9 +26,9 @@ type CatalogNode struct {
 }
 
 // Salt binds cursors to the cluster, recovered or not.
-func (c *Catalog) Salt() uint32 {
+func (c *Catalog) Salt() protocol.Salt {
 	origin, _ := protocol.Recoveries(c.ClusterID)
-	return crc32.ChecksumIEEE([]byte(origin))
+	return protocol.SaltOf(origin)
 }
 
 // partitionOf places a topic.

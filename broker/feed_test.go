@@ -242,7 +242,7 @@ func TestAReaderAheadOfTheReplicaIsAnswered(t *testing.T) {
 		c.Marks = append(c.Marks, protocol.Mark{Fingerprint: protocol.TopicFingerprint(topic)})
 	}
 	slices.SortFunc(c.Marks, func(a, b protocol.Mark) int { return cmp.Compare(a.Fingerprint, b.Fingerprint) })
-	s := f.subscribe(c.Text(f.salt.Load()), "a", "b")
+	s := f.subscribe(c.Text(*f.salt.Load()), "a", "b")
 	if b, err := s.Pull(10); err != nil || b.UpToDate {
 		t.Errorf("got %+v, %v, want nothing yet, and not up to date", b, err)
 	}

@@ -186,7 +186,7 @@ func (f *pending) result(s *stored, cursor string) Result {
 // cursors makes read-your-writes cursors: right behind an event, for its topic
 // alone. It has the room for one, since each publish needs one.
 type cursors struct {
-	salt  uint32
+	salt  protocol.Salt
 	lane  [1]protocol.Lane
 	mark  [1]protocol.Mark
 	bytes []byte

@@ -16,7 +16,7 @@ type reading struct {
 	seats    []seat         // of all selectors but the first
 	places   map[string]int // topic: its index in selectors; nil if they are few
 	patterns []int
-	salt     uint32
+	salt     protocol.Salt
 	order    []int // selectors by fingerprint, as cursors list them; nil if there are too many to list
 
 	lanes  []*lane
@@ -60,7 +60,7 @@ func newReading(s *Subscription) *reading {
 		r = &reading{seats: make([]seat, len(s.selectors)-1), turn: rand.IntN(1 << 16)}
 		r.makeQuestions()
 	}
-	r.Subscription, r.salt = s, s.broker.salt.Load()
+	r.Subscription, r.salt = s, *s.broker.salt.Load()
 	r.seen = append(r.seen[:0], make([]uint64, len(s.selectors))...)
 	for i, sel := range s.selectors {
 		if sel.Pattern() {

@@ -79,7 +79,11 @@ func (l *loop) bind(c *conn, p *principal) {
 	for len(l.tokens) < len(l.due) {
 		l.tokens = append(l.tokens, 0)
 	}
-	l.tokens[c.slot] = max(l.tickAt(p.expires.Add(-tokenNotice)), l.tick+1)
+	due := p.expires.Add(-tokenNotice)
+	if !l.now.Before(p.expires) {
+		due = p.expires.Add(authLeeway) // it was taken although its time is up
+	}
+	l.tokens[c.slot] = max(l.tickAt(due), l.tick+1)
 }
 
 func (l *loop) unwatch(c *conn) {
@@ -259,9 +263,14 @@ func newTokenClock(p *principal) *tokenClock {
 	if p == nil {
 		return k
 	}
-	k.gone = p.key.gone
+	k.gone = p.gone()
 	if !p.expires.IsZero() {
-		k.timer = time.NewTimer(max(0, time.Until(p.expires)-tokenNotice))
+		left := time.Until(p.expires)
+		wait := max(0, left-tokenNotice)
+		if left <= 0 {
+			wait = left + authLeeway
+		}
+		k.timer = time.NewTimer(wait)
 		k.due = k.timer.C
 	}
 	return k
@@ -281,10 +290,22 @@ func (k *tokenClock) stop() {
 	}
 }
 
+// gone is closed when the key is taken out that let the principal in.
+func (p *principal) gone() <-chan struct{} {
+	if p == nil {
+		return nil
+	}
+	return p.key.gone
+}
+
 // within cuts a wait to the token's time.
 func (p *principal) within(wait time.Duration) time.Duration {
 	if p == nil || p.expires.IsZero() {
 		return wait
 	}
-	return min(wait, max(0, time.Until(p.expires)))
+	left := time.Until(p.expires)
+	if left <= 0 {
+		left += authLeeway // it was taken although its time is up
+	}
+	return min(wait, max(0, left))
 }

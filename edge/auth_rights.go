@@ -2,6 +2,7 @@ package edge
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,13 +178,13 @@ func (q *query) goesOn(unset protocol.StartKind) []bool {
 		kind = unset
 	}
 	if kind == protocol.StartCursor {
-		return protocol.CursorCovers(q.start.Cursor, q.selectors)
+		if covered, ok := protocol.CursorCovers(q.start.Cursor, q.selectors); ok {
+			return covered
+		}
 	}
-	none := make([]bool, len(q.selectors))
-	for i := range none {
-		none[i] = kind == protocol.StartLatest || kind == protocol.StartLast && q.start.N == 0
-	}
-	return none
+	// A cursor that is none is refused by the broker, which has the words for it.
+	nothing := kind == protocol.StartLatest || kind == protocol.StartCursor || kind == protocol.StartLast && q.start.N == 0
+	return slices.Repeat([]bool{nothing}, len(q.selectors))
 }
 
 // left is what remains of the token's time.

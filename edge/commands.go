@@ -300,5 +300,5 @@ func (s *Server) page(q *query) (broker.Batch, error) {
 		return broker.Batch{}, err
 	}
 	defer r.Close()
-	return s.pollBatch(s.running, r, q)
+	return s.pollBatch(s.running, r, q, nil)
 }

@@ -29,7 +29,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, q *query, f format
 		return err
 	}
 	defer present.end(pollGrace)
-	batch, err := s.pollBatch(r.Context(), sub, q)
+	batch, err := s.pollBatch(r.Context(), sub, q, who.gone())
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func appendPoll(dst []byte, f format, b *broker.Batch) (contentType string, _ []
 }
 
 // pollBatch pulls what there is, or what comes first within the wait. A drain
-// ends the wait.
-func (s *Server) pollBatch(ctx context.Context, sub reader, q *query) (broker.Batch, error) {
+// ends the wait, and so does the reader's key when it is taken out.
+func (s *Server) pollBatch(ctx context.Context, sub reader, q *query, gone <-chan struct{}) (broker.Batch, error) {
 	if q.wait == 0 {
 		settle, cancel := context.WithTimeout(ctx, settleTimeout)
 		defer cancel()
@@ -108,6 +108,8 @@ func (s *Server) pollBatch(ctx context.Context, sub reader, q *query) (broker.Ba
 		}
 		select {
 		case <-ready:
+		case <-gone:
+			return broker.Batch{}, errRevoked()
 		case <-ctx.Done():
 		}
 	}

@@ -66,7 +66,7 @@ func (s *Server) present(ctx context.Context, r reader, q *query) (broker.Batch,
 		return broker.Batch{}, err
 	}
 	defer present.end(pollGrace)
-	return s.pollBatch(ctx, r, q)
+	return s.pollBatch(ctx, r, q, nil) // it does not wait
 }
 
 // newWaiting notes what the answer to a poll will need.

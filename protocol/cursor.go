@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/binary"
-	"hash/crc32"
 	"slices"
 )
 
 // A Cursor says how far one reader has come: everything up to its lanes'
 // positions has been delivered for exactly the selectors it was issued for.
-// On the wire it is opaque text, bound to the cluster by a salted checksum.
+// On the wire it is opaque text, signed by the cluster's salt.
 //
 // Its size is bounded by the number of partitions and by [MaxMarks]: a reader
 // of more selectors than that is remembered by one hash of the whole set.
@@ -41,12 +40,11 @@ type Lane struct {
 
 const (
 	cursorVersion   = 1
-	cursorBegan     = 2    // a version-1 cursor whose lanes have Began, Since and Last, too
+	cursorBegan     = 2 // a version-1 cursor whose lanes have Began, Since and Last, too
+	minCursorBytes  = 3 + saltBytes
 	cursorSet       = 0xff // stands for the number of marks where Set is used
 	fingerprintMask = 1<<48 - 1
 )
-
-var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 // SetFingerprint is the hash that stands for a whole set of selectors, in any
 // order, in [Cursor.Set].
@@ -66,7 +64,7 @@ func SetFingerprint(selectors []Selector) uint64 {
 
 // Append writes the cursor's text. salt stands for the cluster: the same bytes
 // under another salt are not a cursor.
-func (c *Cursor) Append(dst []byte, salt uint32) []byte {
+func (c *Cursor) Append(dst []byte, salt Salt) []byte {
 	start := len(dst)
 	version := c.version()
 	b := append(dst, version)
@@ -90,8 +88,7 @@ func (c *Cursor) Append(dst []byte, salt uint32) []byte {
 			b = binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(b, l.Began), l.Since), uint64(l.Last))
 		}
 	}
-	b = binary.LittleEndian.AppendUint32(b, crc32.Update(salt, crcTable, b[start:]))
-	return encodeTail(b, start)
+	return encodeTail(salt.appendSignature(b, start), start)
 }
 
 // version is the shortest form that has everything.
@@ -104,8 +101,8 @@ func (c *Cursor) version() byte {
 	return cursorVersion
 }
 
-// encodeTail turns b[start:] into base64 in b itself: a scratch array would
-// escape to the heap through crc32, once per event and reader.
+// encodeTail turns b[start:] into base64 in b itself: no room beside
+// it has to be found, once per event and reader.
 func encodeTail(b []byte, start int) []byte {
 	raw := len(b) - start
 	text := base64.RawURLEncoding.EncodedLen(raw)
@@ -116,20 +113,20 @@ func encodeTail(b []byte, start int) []byte {
 }
 
 // Text is the cursor as clients see it.
-func (c *Cursor) Text(salt uint32) string { return string(c.Append(nil, salt)) }
+func (c *Cursor) Text(salt Salt) string { return string(c.Append(nil, salt)) }
 
 // ParseCursor reads a cursor's text. Whatever is not one that [Cursor.Append]
 // made under the same salt is refused with [BadCursor].
-func ParseCursor(text string, salt uint32) (Cursor, error) {
+func ParseCursor(text string, salt Salt) (Cursor, error) {
 	if len(text) > MaxCursorText {
 		return Cursor{}, BadCursor.Errorf("the cursor has %d characters, at most %d are possible", len(text), MaxCursorText)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < 7 {
+	if err != nil || len(b) < minCursorBytes {
 		return Cursor{}, BadCursor.Errorf("%s is no cursor; give one that pushd sent, or earliest, latest, -N, @time or @duration", quote(text))
 	}
-	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if crc32.Update(salt, crcTable, body) != sum {
+	body := b[:len(b)-saltBytes]
+	if !salt.signed(b) {
 		return Cursor{}, BadCursor.Errorf("the cursor %s is damaged, or another cluster made it; start again with earliest, latest or a time", quote(text))
 	}
 	if body[0] != cursorVersion && body[0] != cursorBegan {
@@ -143,25 +140,25 @@ func ParseCursor(text string, salt uint32) (Cursor, error) {
 }
 
 // CursorCovers says for each of a reader's selectors whether the cursor was
-// issued for it, so that it goes on there with what is new to it. The text is not
-// checked: that is for [ParseCursor], which takes the salt. What is none covers
-// nothing.
-func CursorCovers(text string, selectors []Selector) []bool {
-	covered := make([]bool, len(selectors))
+// issued for it, so that it goes on there with what is new to it. The signature
+// is not checked: that is for [ParseCursor], which takes the salt, and refuses
+// whatever is not ok here.
+func CursorCovers(text string, selectors []Selector) (covered []bool, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(text)
-	if len(text) > MaxCursorText || err != nil || len(b) < 7 || b[0] != cursorVersion && b[0] != cursorBegan {
-		return covered
+	if len(text) > MaxCursorText || err != nil || len(b) < minCursorBytes || b[0] != cursorVersion && b[0] != cursorBegan {
+		return nil, false
 	}
-	c, ok := parseCursorBody(b[0], b[1:len(b)-4])
+	c, ok := parseCursorBody(b[0], b[1:len(b)-saltBytes])
 	if !ok {
-		return covered
+		return nil, false
 	}
+	covered = make([]bool, len(selectors))
 	whole := c.Marks == nil && c.Set == SetFingerprint(selectors)
 	for i, s := range selectors {
 		f := s.Fingerprint()
 		covered[i] = whole || slices.ContainsFunc(c.Marks, func(m Mark) bool { return m.Fingerprint == f })
 	}
-	return covered
+	return covered, true
 }
 
 func parseCursorBody(version byte, b []byte) (c Cursor, ok bool) {

@@ -15,8 +15,8 @@ var cursorSamples = []Cursor{
 
 func TestACursorComesBackAsItWas(t *testing.T) {
 	for _, c := range cursorSamples {
-		text := c.Text(42)
-		got, err := ParseCursor(text, 42)
+		text := c.Text(SaltOf("42"))
+		got, err := ParseCursor(text, SaltOf("42"))
 		if err != nil || !reflect.DeepEqual(got, c) {
 			t.Errorf("ParseCursor(%s): got %+v, %v, want %+v", text, got, err, c)
 		}
@@ -24,27 +24,27 @@ func TestACursorComesBackAsItWas(t *testing.T) {
 }
 
 func TestADamagedCursorIsRefusedWhicheverByteIsHit(t *testing.T) {
-	text := []byte(cursorSamples[1].Text(42))
+	text := []byte(cursorSamples[1].Text(SaltOf("42")))
 	for i := range text {
 		hit := append([]byte(nil), text...)
 		hit[i] ^= 1
-		if _, err := ParseCursor(string(hit), 42); CodeOf(err) != BadCursor {
+		if _, err := ParseCursor(string(hit), SaltOf("42")); CodeOf(err) != BadCursor {
 			t.Errorf("byte %d of %s changed: got %v, want code %s", i, text, err, BadCursor)
 		}
-		if _, err := ParseCursor(string(text[:i]), 42); CodeOf(err) != BadCursor {
+		if _, err := ParseCursor(string(text[:i]), SaltOf("42")); CodeOf(err) != BadCursor {
 			t.Errorf("%s cut at %d: got %v, want code %s", text, i, err, BadCursor)
 		}
 	}
 }
 
 func TestACursorOfAnotherClusterIsRefused(t *testing.T) {
-	if _, err := ParseCursor(cursorSamples[0].Text(1), 2); CodeOf(err) != BadCursor {
+	if _, err := ParseCursor(cursorSamples[0].Text(SaltOf("1")), SaltOf("2")); CodeOf(err) != BadCursor {
 		t.Errorf("cursor made with salt 1, read with salt 2: got %v, want code %s", err, BadCursor)
 	}
 }
 
 func TestACursorOfASingleTopicStaysShort(t *testing.T) {
-	if n := len(cursorSamples[0].Text(1)); n > 32 {
+	if n := len(cursorSamples[0].Text(SaltOf("1"))); n > 32 {
 		t.Errorf("cursor of one topic: got %d characters, want at most 32", n)
 	}
 }
@@ -60,14 +60,17 @@ func TestASetOfSelectorsHasOneFingerprintInAnyOrder(t *testing.T) {
 
 func FuzzParseCursor(f *testing.F) {
 	for _, c := range cursorSamples {
-		f.Add(c.Text(0))
+		f.Add(c.Text(SaltOf("0")))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := ParseCursor(text, 0)
+		c, err := ParseCursor(text, SaltOf("0"))
+		if _, ok := CursorCovers(text, nil); err == nil && !ok {
+			t.Fatalf("%s: a cursor that covers nothing it could be asked for", text)
+		}
 		if err != nil {
 			return
 		}
-		again, err := ParseCursor(c.Text(0), 0)
+		again, err := ParseCursor(c.Text(SaltOf("0")), SaltOf("0"))
 		if err != nil || !reflect.DeepEqual(c, again) {
 			t.Errorf("%q: got %+v, then %+v, %v", text, c, again, err)
 		}
@@ -88,15 +91,30 @@ func FuzzCursorBody(f *testing.F) {
 
 func BenchmarkCursorAppend(b *testing.B) {
 	b.ReportAllocs()
-	buf := make([]byte, 0, 256)
+	salt, buf := SaltOf("42"), make([]byte, 0, 256)
 	for b.Loop() {
-		buf = cursorSamples[0].Append(buf[:0], 42)
+		buf = cursorSamples[0].Append(buf[:0], salt)
 	}
 }
 
 func TestAppendingACursorAllocatesNothing(t *testing.T) {
-	buf := make([]byte, 0, 256)
-	if n := testing.AllocsPerRun(100, func() { buf = cursorSamples[0].Append(buf[:0], 42) }); n != 0 {
+	salt, buf := SaltOf("42"), make([]byte, 0, 256)
+	if n := testing.AllocsPerRun(100, func() { buf = cursorSamples[0].Append(buf[:0], salt) }); n != 0 {
 		t.Errorf("Cursor.Append: got %v allocations, want 0", n)
+	}
+}
+
+func TestACursorCoversWhatItWasIssuedFor(t *testing.T) {
+	list, _ := ParseSelectors([]string{"a", "b.*", "c"})
+	some := Cursor{Marks: []Mark{{Fingerprint: list[0].Fingerprint()}, {Fingerprint: list[1].Fingerprint()}}, Lanes: []Lane{{Position: 1}}}
+	if got, ok := CursorCovers(some.Text(SaltOf("x")), list); !ok || !reflect.DeepEqual(got, []bool{true, true, false}) {
+		t.Errorf("of two marks: got %v, %v, want the first two", got, ok)
+	}
+	all := Cursor{Set: SetFingerprint(list), Lanes: []Lane{{Position: 1}}}
+	if got, ok := CursorCovers(all.Text(SaltOf("x")), list); !ok || !reflect.DeepEqual(got, []bool{true, true, true}) {
+		t.Errorf("of the whole set: got %v, %v, want all", got, ok)
+	}
+	if got, ok := CursorCovers(all.Text(SaltOf("x")), list[:2]); !ok || !reflect.DeepEqual(got, []bool{false, false}) {
+		t.Errorf("of another set: got %v, %v, want none", got, ok)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -26,7 +27,7 @@ func clientFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "server", Aliases: []string{"s"}, EnvVars: []string{"PUSHD_SERVER"}, Value: "http://127.0.0.1:7340", Usage: "base `URL`s, tried in turn, comma-separated"},
 		&cli.StringFlag{Name: "ca-file", EnvVars: []string{"PUSHD_CA_FILE"}, Usage: "PEM `FILE` with the certificates that https servers are trusted by (default: the system's)"},
-		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token to send (or the environment's PUSHD_TOKEN)"},
+		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token or API key to send, read again when that ends (or the environment's PUSHD_TOKEN)"},
 		outputFlag(),
 	}
 }
@@ -36,23 +37,27 @@ func outputFlag() cli.Flag {
 }
 
 func newClient(c *cli.Context) (*client.Client, error) {
-	token := os.Getenv("PUSHD_TOKEN")
-	if file := c.String("token-file"); file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, &usage{"--token-file: " + err.Error(), helpFor(c)}
-		}
-		token = strings.TrimSpace(string(text))
-	}
 	trusted, err := readTrusted(c)
 	if err != nil {
 		return nil, err
 	}
-	cl, err := client.New(client.Options{Servers: strings.Split(c.String("server"), ","), Token: token, Search: search, TLS: trusted})
+	o := client.Options{Servers: strings.Split(c.String("server"), ","), Token: os.Getenv("PUSHD_TOKEN"), Search: search, TLS: trusted}
+	if file := c.String("token-file"); file != "" {
+		if o.Token, err = readToken(file); err != nil {
+			return nil, &usage{"--token-file: " + err.Error(), helpFor(c)}
+		}
+		o.GetToken = func(context.Context) (string, error) { return readToken(file) } // whoever renews it does so in the file
+	}
+	cl, err := client.New(o)
 	if err != nil {
 		return nil, &usage{"--server: " + err.Error(), helpFor(c)}
 	}
 	return cl, nil
+}
+
+func readToken(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	return strings.TrimSpace(string(text)), err
 }
 
 // readTrusted reads --ca-file; without it the system's roots are trusted.

@@ -1,6 +1,6 @@
 import { Client } from "/pushd.js";
 
-const client = new Client();
+const client = new Client({ token: sessionStorage.getItem("token") ?? "" });
 const $ = (id) => document.getElementById(id);
 const SHOWN = 200; // events kept on the page
 const REFRESH_MS = 2000;
@@ -93,6 +93,12 @@ $("publish").addEventListener("submit", async (e) => {
     $("published").textContent = err.message;
     $("published").className = "bad";
   }
+});
+$("token").value = client.token;
+$("token").addEventListener("change", () => {
+  client.token = $("token").value.trim();
+  sessionStorage.setItem("token", client.token); // until the tab is closed
+  refresh();
 });
 $("find").addEventListener("submit", (e) => { e.preventDefault(); refresh(); });
 for (const id of ["follow", "publish"]) $(id).addEventListener("input", lines);

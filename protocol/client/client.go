@@ -29,17 +29,20 @@ var ErrUnreachable = errors.New("no server can be reached")
 
 // Options configure a [Client].
 type Options struct {
-	Servers []string      // base URLs, tried in turn; empty means http://127.0.0.1:7340
-	Token   string        // sent as a bearer token; "" sends none
-	MaxWait time.Duration // how long a Publish or a whole PublishAll is tried; 0 means 30 s
-	Search  time.Duration // how long readers and publishes look for a server if none ever answered; 0 means as long as for one that did
-	TLS     *tls.Config   // for https servers; nil means the system's roots
+	Servers []string // base URLs, tried in turn; empty means http://127.0.0.1:7340
+	Token   string   // a token or an API key, sent as a bearer token; "" sends none
+	// GetToken is asked for a token before the first request, and for another one when that has ended, or is about to; nil: there is only Token.
+	// Several goroutines may call it at once.
+	GetToken func(ctx context.Context) (string, error)
+	MaxWait  time.Duration // how long a Publish or a whole PublishAll is tried; 0 means 30 s
+	Search   time.Duration // how long readers and publishes look for a server if none ever answered; 0 means as long as for one that did
+	TLS      *tls.Config   // for https servers; nil means the system's roots
 }
 
 // Client talks to a cluster.
 type Client struct {
 	servers []string
-	token   string
+	tokens  tokens
 	maxWait time.Duration
 	search  time.Duration
 	tls     *tls.Config
@@ -51,7 +54,7 @@ type Client struct {
 
 // New makes a client; it connects when it is used.
 func New(o Options) (*Client, error) {
-	c := &Client{token: o.Token, maxWait: o.MaxWait, search: o.Search, tls: o.TLS}
+	c := &Client{tokens: tokens{get: o.GetToken, now: o.Token}, maxWait: o.MaxWait, search: o.Search, tls: o.TLS}
 	if c.maxWait == 0 {
 		c.maxWait = defaultWait
 	}
@@ -128,7 +131,7 @@ func (c *Client) do(ctx context.Context, r request) ([]byte, error) {
 func (c *Client) ask(ctx context.Context, limit time.Duration, server string, r request) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	resp, err := c.once(limited, server, r)
+	resp, _, err := c.once(limited, server, r)
 	var body []byte
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }()
@@ -140,6 +143,8 @@ func (c *Client) ask(ctx context.Context, limit time.Duration, server string, r 
 	switch {
 	case err == nil:
 		return body, nil
+	case errors.Is(err, ErrNoToken):
+		return nil, err
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s has not answered: %w", server, ctx.Err())
 	}
@@ -165,24 +170,30 @@ func (c *Client) lost(started time.Time) bool {
 	return c.search > 0 && !c.reached.Load() && time.Since(started) >= c.search
 }
 
-func (c *Client) once(ctx context.Context, server string, r request) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, server+r.path, bytes.NewReader(r.body))
-	if err != nil {
-		return nil, err
+// once sends a request, and once more if the server asks for another token and
+// there is one.
+func (c *Client) once(ctx context.Context, server string, r request) (resp *http.Response, token string, err error) {
+	resp, token, err = c.send(ctx, server, r)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !c.tokens.drop(token) {
+		return resp, token, err
 	}
-	maps.Copy(req.Header, r.header)
-	c.authorize(req.Header)
-	resp, err := c.http.Do(req)
-	if err == nil {
-		c.reached.Store(true)
-	}
-	return resp, err
+	_ = resp.Body.Close()
+	return c.send(ctx, server, r)
 }
 
-func (c *Client) authorize(h http.Header) {
-	if c.token != "" {
-		h.Set("Authorization", "Bearer "+c.token)
+func (c *Client) send(ctx context.Context, server string, r request) (resp *http.Response, token string, err error) {
+	req, err := http.NewRequestWithContext(ctx, r.method, server+r.path, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, "", err
 	}
+	maps.Copy(req.Header, r.header)
+	if token, err = c.authorize(ctx, req.Header); err != nil {
+		return nil, "", err
+	}
+	if resp, err = c.http.Do(req); err == nil {
+		c.reached.Store(true)
+	}
+	return resp, token, err
 }
 
 func temporary(status int) bool {

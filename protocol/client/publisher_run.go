@@ -151,6 +151,8 @@ func (p *Publisher) read(k *socket) error {
 		switch {
 		case push.Drain != nil:
 			return moveAfter(*push.Drain)
+		case push.Token != nil && p.client.tokens.drop(k.token):
+			return moveAfter(protocol.Drain{}) // what is unanswered is sent again, under its ids
 		case push.ID == nil:
 		case push.Published != nil:
 			p.land(*push.ID, outcome{result: *push.Published})

@@ -29,6 +29,8 @@ type eventStream struct {
 	lines  *bufio.Reader
 	cancel context.CancelFunc
 	dead   *time.Timer
+	token  string // that it was opened with
+	tokens *tokens
 	failed error // behind what the last batch gave
 }
 
@@ -39,7 +41,7 @@ func (s *Subscription) openSSE(ctx context.Context, server string) (source, erro
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(ctx, cancel)()
 	dead := time.AfterFunc(answerTimeout, cancel)
-	resp, err := s.client.once(running, server, request{
+	resp, token, err := s.client.once(running, server, request{
 		method: http.MethodGet, path: "/v1/events?" + v.Encode(), header: http.Header{"Accept": {"text/event-stream"}},
 	})
 	if err == nil {
@@ -51,7 +53,7 @@ func (s *Subscription) openSSE(ctx context.Context, server string) (source, erro
 		return nil, err
 	}
 	dead.Reset(sseSilence)
-	return &eventStream{body: resp.Body, lines: bufio.NewReaderSize(resp.Body, readBuffer), cancel: cancel, dead: dead}, nil
+	return &eventStream{body: resp.Body, lines: bufio.NewReaderSize(resp.Body, readBuffer), cancel: cancel, dead: dead, token: token, tokens: &s.client.tokens}, nil
 }
 
 // streamError says why an answer is no event stream; nil if it is one. Another
@@ -85,6 +87,9 @@ func (e *eventStream) next(ctx context.Context) (batch, error) {
 		if err == nil {
 			e.dead.Reset(sseSilence)
 			b, err = blk.batch()
+			if blk.event == protocol.SSEToken {
+				e.tokens.drop(e.token) // the next connection has another one
+			}
 		}
 		e.failed = err
 		all.add(b)

@@ -20,7 +20,10 @@ import (
 	"github.com/pushd/pushd/protocol"
 )
 
-var errFrameTooBig = errors.New("a WebSocket message is too big")
+var (
+	errFrameTooBig = errors.New("a WebSocket message is too big")
+	errTokenEnded  = errors.New("the server closed the connection as its token has ended")
+)
 
 // socket is a WebSocket that speaks pushd.v1.json.
 type socket struct {
@@ -30,12 +33,23 @@ type socket struct {
 	lines  []byte       // what is left of it
 	out    bytes.Buffer // the frame that is sent
 	idle   *time.Timer  // pings a server that is quiet
+	token  string       // that it was opened or refreshed with last
 }
 
-// open opens a socket.
+// open opens a socket, and asks for another token if the server does.
 func (c *Client) open(ctx context.Context, server string) (*socket, error) {
+	k, used, err := c.openOnce(ctx, server)
+	if protocol.CodeOf(err).Status() == http.StatusUnauthorized && c.tokens.drop(used) {
+		k, _, err = c.openOnce(ctx, server)
+	}
+	return k, err
+}
+
+func (c *Client) openOnce(ctx context.Context, server string) (_ *socket, token string, err error) {
 	h := http.Header{}
-	c.authorize(h)
+	if token, err = c.authorize(ctx, h); err != nil {
+		return nil, "", err
+	}
 	var refusal error
 	d := ws.Dialer{
 		Timeout: answerTimeout, NetDial: c.dial, TLSConfig: c.tls, Protocols: []string{protocol.SubprotocolJSON}, Header: ws.HandshakeHeaderHTTP(h),
@@ -54,13 +68,15 @@ func (c *Client) open(ctx context.Context, server string) (*socket, error) {
 		c.reached.Store(true)
 	}
 	if err != nil {
-		return nil, err
+		return nil, token, err
 	}
 	var early []byte
 	if buffered != nil {
 		early = leftover(buffered)
 	}
-	return newSocket(conn, early), nil
+	k := newSocket(conn, early)
+	k.token = token
+	return k, token, nil
 }
 
 // newSocket reads what came early, and then the connection.
@@ -162,6 +178,8 @@ func closed(err error) error {
 	switch {
 	case !ok:
 		return err
+	case protocol.CloseCode(c.Code) == protocol.CloseTokenExpired:
+		return errTokenEnded
 	case c.Code >= 3500 && c.Code < 4000:
 		return closeReason(protocol.CloseCode(c.Code)).Errorf("the server closed with %d: %s", c.Code, c.Reason)
 	case protocol.CloseCode(c.Code) == protocol.CloseDrain:
@@ -175,7 +193,7 @@ func closed(err error) error {
 func closeReason(c protocol.CloseCode) protocol.Code {
 	switch c {
 	case protocol.CloseBadToken:
-		return protocol.Unauthorized
+		return protocol.BadToken
 	case protocol.CloseForbidden:
 		return protocol.Forbidden
 	}
@@ -202,6 +220,7 @@ func (k *socket) close() {
 // follower is a socket with one subscription.
 type follower struct {
 	*socket
+	tokens *tokens
 	failed error // behind what the last batch gave
 }
 
@@ -221,7 +240,7 @@ func (s *Subscription) openWebSocket(ctx context.Context, server string) (source
 		k.close()
 		return nil, err
 	}
-	return &follower{socket: k}, nil
+	return &follower{socket: k, tokens: &s.client.tokens}, nil
 }
 
 // next gives all that the next frame brings.
@@ -231,8 +250,15 @@ func (f *follower) next(ctx context.Context) (batch, error) {
 	for f.failed == nil {
 		p, err := f.push()
 		var b batch
-		if err == nil {
+		switch {
+		case err != nil:
+		case p.Token != nil:
+			err = f.refresh(ctx, f.tokens)
+		default:
 			b, err = pushBatch(&p)
+		}
+		if errors.Is(err, errTokenEnded) {
+			f.tokens.drop(f.token)
 		}
 		f.failed = err
 		all.add(b)

@@ -144,7 +144,7 @@ func TestGapsOfASubscribeAreGivenBeforeItsEvents(t *testing.T) {
 
 func TestCloseCodesFrom3500EndAReader(t *testing.T) {
 	for code, want := range map[protocol.CloseCode]protocol.Code{
-		protocol.CloseBadToken: protocol.Unauthorized, protocol.CloseBadRequest: protocol.BadRequest, protocol.CloseForbidden: protocol.Forbidden,
+		protocol.CloseBadToken: protocol.BadToken, protocol.CloseBadRequest: protocol.BadRequest, protocol.CloseForbidden: protocol.Forbidden,
 	} {
 		s := subscribe(t, fakeSocket(t, func(k talk) {
 			k.hear()

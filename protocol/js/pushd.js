@@ -36,6 +36,8 @@ export class PushdError extends Error {
 }
 
 const SUBPROTOCOL = "pushd.v1.json";
+const TOKEN_SUBPROTOCOL = "base64url.bearer.pushd."; // the token follows: browsers' WebSockets have no headers
+const REFRESH_ID = 3; // of the command that replaces the token
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 15000;
 const INFO_ID = 1; // of setInfo's commands; the URL's subscribe is 0
@@ -45,9 +47,15 @@ export class Client {
   /**
    * @param {object} o
    * @param {string|string[]} [o.url] one or several nodes; the page's own by default
+   * @param {string} [o.token] sent with everything
+   * @param {() => string|Promise<string>} [o.getToken] asked for a token first, and again when that has ended or is about to
+   * @param {RequestCredentials} [o.credentials] "include" sends the cookie pushd_token to another origin, too
    * @param {typeof fetch} [o.fetch] @param {typeof WebSocket} [o.WebSocket]
    */
-  constructor({ url = globalThis.location?.origin, fetch: f, WebSocket: W } = {}) {
+  constructor({ url = globalThis.location?.origin, token = "", getToken, credentials, fetch: f, WebSocket: W } = {}) {
+    this.token = token;
+    this.getToken = getToken;
+    this.credentials = credentials;
     this.nodes = (Array.isArray(url) ? url : String(url).split(",")).map((u) => u.trim().replace(/\/+$/, ""));
     this.fetch = f ?? ((...args) => globalThis.fetch(...args));
     this.WebSocket = W ?? globalThis.WebSocket;
@@ -93,14 +101,37 @@ export class Client {
     return new Subscription(this, [].concat(topics), options);
   }
 
+  /** The token in use, asked for if there is none. */
+  async currentToken() {
+    if (!this.token && this.getToken) {
+      try {
+        this.token = await this.getToken();
+      } catch (err) {
+        throw new PushdError("no_token", "getToken: " + err.message);
+      }
+    }
+    return this.token;
+  }
+
+  /** Has another token asked for, if used is still the one in use; false if there is but one. */
+  dropToken(used) {
+    if (this.getToken && this.token === used) this.token = "";
+    return !!this.getToken;
+  }
+
   /** One request to the node in use; answers that are no success are thrown. */
   async request(path, init = {}) {
-    let r;
-    try {
-      r = await this.fetch(this.base + path, init);
-    } catch (err) {
-      if (init.signal?.aborted) throw err;
-      throw new PushdError("unreachable", `${this.base} does not answer: ${err.message}`);
+    let r, used;
+    for (let again = false; ; again = true) {
+      used = await this.currentToken();
+      const headers = used ? { ...init.headers, Authorization: "Bearer " + used } : init.headers;
+      try {
+        r = await this.fetch(this.base + path, { ...init, headers, ...(this.credentials && { credentials: this.credentials }) });
+      } catch (err) {
+        if (init.signal?.aborted) throw err;
+        throw new PushdError("unreachable", `${this.base} does not answer: ${err.message}`);
+      }
+      if (r.status !== 401 || again || !this.dropToken(used)) break;
     }
     if (r.ok || r.status === 304) return r;
     const p = await r.json().catch(() => ({}));
@@ -252,16 +283,44 @@ export class Subscription {
       case "pushd.gap": this.options.onGap?.(JSON.parse(data)); break;
       case "pushd.presence": this.options.onPresence?.(JSON.parse(data)); break;
       case "pushd.drain": this.client.next(); break;
+      case "pushd.token": this.client.dropToken(this.client.token); break; // the next connection has another one
       case "pushd.error": { const p = JSON.parse(data); throw new PushdError(p.code, p.detail, p.status, p.retry_after_ms); }
       default: await this.give(JSON.parse(data));
     }
     if (id) this.cursor = id;
   }
 
-  follow_ws() {
+  async follow_ws() {
+    const used = await this.client.currentToken();
+    const offered = used ? [SUBPROTOCOL, TOKEN_SUBPROTOCOL + base64url(used)] : SUBPROTOCOL;
+    const ws = new this.client.WebSocket(this.client.base.replace(/^http/, "ws") + this.path(), offered);
+    let opened = false;
+    ws.addEventListener("open", () => { opened = true; });
+    this.token = used;
+    try {
+      await this.serve(ws);
+    } catch (err) {
+      if (!opened && !this.closed) await this.explain(); // pages are not told why a handshake is refused
+      throw err;
+    }
+  }
+
+  /** Throws what the node has against this reader, if it answers. */
+  async explain() {
+    const q = new URLSearchParams([...this.topics.map((t) => ["topic", t]), ["after", this.cursor], ["limit", "1"]]);
+    await this.client.request("/v1/events?" + q, { signal: this.aborter.signal }).catch((err) => { if (err instanceof PushdError && !err.temporary) throw err; });
+  }
+
+  /** Puts a new token in the place of one that ends soon. */
+  async refresh(ws) {
+    if (!this.client.dropToken(this.token)) return;
+    this.token = await this.client.currentToken();
+    ws.send(JSON.stringify({ id: REFRESH_ID, refresh: { token: this.token } }));
+  }
+
+  serve(ws) {
     return new Promise((resolve, reject) => {
       const said = this.options.presence?.info;
-      const ws = new this.client.WebSocket(this.client.base.replace(/^http/, "ws") + this.path(), SUBPROTOCOL);
       const stop = () => ws.close(1000);
       let work = Promise.resolve(); // messages are handled one at a time, in order
       let failure;
@@ -275,21 +334,25 @@ export class Subscription {
         if (said !== this.options.presence?.info) this.renew();
       };
       ws.onmessage = (m) => {
-        work = work.then(async () => { if (!failure && !this.closed) await this.push(JSON.parse(m.data)); })
+        work = work.then(async () => { if (!failure && !this.closed) await this.push(JSON.parse(m.data), ws); })
           .catch((err) => { failure ??= err; ws.close(); });
       };
-      ws.onclose = (c) => work.then(() => {
+      const ended = (c) => work.then(() => {
         this.renew = undefined;
         this.aborter.signal.removeEventListener("abort", stop);
         if (failure) return reject(failure);
+        if (c.code === 3005) this.client.dropToken(this.token);
         if (this.closed || c.code === 1000 || c.code === 1012) return resolve();
         const forGood = c.code >= 3500 && c.code < 4000;
         reject(new PushdError(forGood ? "closed" : "unreachable", `the connection was closed (${c.code} ${c.reason})`, forGood ? 400 : 0));
       });
+      ws.onclose = ended;
+      // Some WebSockets outside of browsers say nothing more of a refused handshake.
+      ws.onerror = () => { if (ws.readyState !== 1) setTimeout(ended, 0, { code: 1006, reason: "" }); };
     });
   }
 
-  async push(p) {
+  async push(p, ws) {
     if (p.id === INFO_ID) { // the answer to setInfo
       if (p.error) this.options.onError?.(new PushdError(p.error.code, p.error.message, 400));
     } else if (p.subscribed) {
@@ -302,6 +365,8 @@ export class Subscription {
       await this.give(p.event);
     } else if (p.gap) {
       this.options.onGap?.(p.gap);
+    } else if (p.token) {
+      this.refresh(ws).catch((err) => this.options.onError?.(err)); // events don't wait for it
     } else if (p.drain) {
       this.pauseMs = p.drain.after_ms;
       this.client.next();
@@ -355,6 +420,10 @@ function encode(data) {
   if (typeof data === "string") return [data, "text/plain"];
   if (data instanceof ArrayBuffer || ArrayBuffer.isView(data)) return [data, "application/octet-stream"];
   return [JSON.stringify(data), "application/json"];
+}
+
+function base64url(ascii) {
+  return btoa(ascii).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
 function newID() {
