@@ -32,7 +32,9 @@ func TestChaosEveryAcknowledgedEventReachesEveryReaderOnce(t *testing.T) {
 	c := newChaos(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	load := c.startPublishers(ctx)
+	hooks := newReceiverAt(t, c.net.Here().String(), nil)
+	hook := c.nodes[0].register(hooks, `"topics":["chaos.0","chaos.1"],"ordering":"ordered"`)
+	load := c.startPublishers(ctx) // behind it: a webhook is sent what comes from then on
 	readers := newTally()
 	vias := []client.Via{client.WebSocket, client.SSE, client.LongPoll, client.Poll}
 	for i, via := range vias {
@@ -40,8 +42,6 @@ func TestChaosEveryAcknowledgedEventReachesEveryReaderOnce(t *testing.T) {
 	}
 	readers.wander(t, ctx, c.nodes, 1, "chaos.*", vias, 50)
 	readers.wander(t, ctx, c.nodes, 2, "chaos.*", vias, 7)
-	hooks := newReceiverAt(t, c.net.Here().String(), nil)
-	hook := c.nodes[0].register(hooks, `"topics":["chaos.0","chaos.1"],"ordering":"ordered"`)
 	load.waitFor(100)
 	c.run()
 	load.waitFor(load.acked.Load() + 100)
