@@ -25,7 +25,7 @@ var calamities = []calamity{
 		p.terminate()
 		return func() {
 			<-p.exited
-			if code := p.cmd.ProcessState.ExitCode(); code > 0 { // -1: it had just been started, and knew of no signals yet
+			if code := p.cmd.ProcessState.ExitCode(); code > 0 { // -1: ended by the signal, as in the first milliseconds of a process
 				p.t.Errorf("%s: got exit code %d of a planned stop, want 0", p.name, code)
 			}
 			p.start()

@@ -159,8 +159,8 @@ func (r *receiver) wantAll(p *process, id string, acked map[string]bool, most in
 	}
 }
 
-// missing is what has not come, a while after the webhook had no lag: a leader
-// that has just been elected does not know yet what was published before.
+// missing is what has not come a while after the webhook had no lag, which a leader
+// may say that has not applied all of the one before it.
 func (r *receiver) missing(acked map[string]bool) (lost []string) {
 	for late := time.After(5 * time.Second); ; {
 		events, _, _ := summed(r.deliveries())
