@@ -141,9 +141,10 @@ func takesValue(commands []*cli.Command, arg string) bool {
 	return false
 }
 
-// inherit gives every command the same way of refusing.
+// inherit gives every command the same way of refusing and of telling defaults.
 func inherit(commands []*cli.Command) {
 	for _, c := range commands {
+		tellDefaults(c.Flags)
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
 		inherit(c.Subcommands)

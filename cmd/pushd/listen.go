@@ -33,7 +33,7 @@ func listenCommand() *cli.Command {
 			&cli.StringFlag{Name: "secret", Usage: "verify by `SECRET`: whsec_… or, for Ed25519, whpk_…"},
 			&cli.IntFlag{Name: "status", Value: http.StatusOK, Usage: "answer with `STATUS`"},
 			&cli.StringFlag{Name: "after", Usage: "with topics: start `POSITION`"},
-			&cli.IntFlag{Name: "count", Usage: "end after `N` events"},
+			&cli.IntFlag{Name: "count", Usage: "end after `N` events (default: never)"},
 		),
 		Action: withClient(1<<10, runListen),
 	}
