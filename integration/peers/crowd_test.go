@@ -169,7 +169,7 @@ func (c *crowd) publishEvents(topics []int) {
 func (c *crowd) rest() {
 	c.b.Helper()
 	const little = time.Millisecond // between two asks, which are 20 ms apart
-	var last time.Duration // so that the first ask is never enough
+	var last time.Duration          // so that the first ask is never enough
 	wait(c.b, c.server.name+" to rest", func() error {
 		used := c.server.clock(c.b) - last
 		last += used
