@@ -143,16 +143,17 @@ func TestAParkedReaderIsWhereItWas(t *testing.T) {
 
 // text is all that a batch says.
 func text(b Batch) string {
-	s := fmt.Sprint(b.UpToDate, " ", b.Cursor)
+	var s strings.Builder
+	fmt.Fprint(&s, b.UpToDate, " ", b.Cursor)
 	for _, item := range b.Items {
 		if item.Gap != nil {
-			s += fmt.Sprintf(" %+v", *item.Gap)
+			fmt.Fprintf(&s, " %+v", *item.Gap)
 		} else {
-			s += fmt.Sprintf(" %s/%d %s", item.Event.Topic, item.Event.Offset, item.Event.Data)
+			fmt.Fprintf(&s, " %s/%d %s", item.Event.Topic, item.Event.Offset, item.Event.Data)
 		}
-		s += " " + item.Cursor
+		s.WriteString(" " + item.Cursor)
 	}
-	return s
+	return s.String()
 }
 
 // BenchmarkPatternReaders is an event for one of 10,000 that wait for patterns.
