@@ -112,6 +112,17 @@ type Broker struct {
 
 // New makes a broker without partitions.
 func New(o Options) (*Broker, error) {
+	b := newBroker(o)
+	b.spawn(b.retain)
+	b.spawn(b.tidy)
+	if b.scrubRate > 0 {
+		b.spawn(b.scrub)
+	}
+	return b, nil
+}
+
+// newBroker makes one that keeps no house.
+func newBroker(o Options) *Broker {
 	b := &Broker{
 		self: o.Self, dir: o.Dir, peers: o.Peers, log: o.Log, tail: o.TailBytes, now: o.Now,
 		scrubRate: o.ScrubRate, onDamage: o.Damaged, fatal: o.Fatal,
@@ -132,14 +143,9 @@ func New(o Options) (*Broker, error) {
 		b.now = time.Now
 	}
 	b.feeds.broker = b
-	b.catalog.Store(&Catalog{})
+	b.catalog.Store(&Catalog{policiesSince: b.now().UnixNano()})
 	b.running, b.stop = context.WithCancel(context.Background())
-	b.spawn(b.retain)
-	b.spawn(b.tidy)
-	if b.scrubRate > 0 {
-		b.spawn(b.scrub)
-	}
-	return b, nil
+	return b
 }
 
 // Close ends the broker's goroutines and closes the partitions' files. Logs
@@ -171,9 +177,12 @@ func (b *Broker) spawn(f func()) bool {
 
 // SetCatalog tells the broker what the meta group has decided.
 func (b *Broker) SetCatalog(c *Catalog) {
-	salt := c.Salt()
+	own, before, salt := *c, b.catalog.Load(), c.Salt()
+	if own.policiesSince = before.policiesSince; own.policiesID() != before.policiesID() {
+		own.policiesSince = b.now().UnixNano()
+	}
 	b.salt.Store(&salt)
-	b.catalog.Store(c)
+	b.catalog.Store(&own)
 }
 
 // Partition is the state machine of a replica on this node, made if need be.
@@ -183,7 +192,7 @@ func (b *Broker) Partition(id uint16) *Partition {
 	p := b.partitions[id]
 	if p == nil {
 		p = newPartition(id, filepath.Join(b.dir, fmt.Sprintf("p%04d", id)), b.tail, b.catalog.Load)
-		p.fatal, p.readers = b.fatal, b.readers
+		p.fatal, p.readers, p.now = b.fatal, b.readers, b.now
 		b.partitions[id] = p
 	}
 	return p

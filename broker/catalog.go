@@ -17,6 +17,8 @@ type Catalog struct {
 	Removed    []string               `json:",omitempty"` // ids that never come back, oldest first
 	Webhooks   []*Webhook             // by id
 	WebhookKey string                 // fingerprint of the key that seals their secrets; "" before the first
+
+	policiesSince int64 // nanoseconds since 1970 when the broker that has this got the policies, or began
 }
 
 // CatalogNode is a registered node.
@@ -41,6 +43,7 @@ type limits struct {
 	age           time.Duration
 	events, bytes uint64
 	by            *protocol.Policy // the policies it was taken from: see policiesID
+	since         int64            // as the catalog's policiesSince
 }
 
 // policiesID tells one list of policies from another: a changed list is a new

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // A segment of which little is retained is written anew without the rest. The
@@ -177,8 +179,7 @@ func (p *Partition) retained(s *segment) []span {
 
 // rewrite copies records into a new file, with its index.
 func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) {
-	path := fmt.Sprintf("%s-%d%s", strings.TrimSuffix(old.path, segmentSuffix), p.end(), segmentSuffix) // the position tells one compaction from another
-	next := &segment{path: path, first: old.first, final: old.final, sum: old.sum, agreed: true, index: &index{}}
+	next := &segment{first: old.first, final: old.final, sum: old.sum, agreed: true, index: &index{}}
 	names := map[uint32]string{}
 	b := appendSegmentHead(nil, compacted, old.first)
 	for _, w := range spans {
@@ -194,7 +195,8 @@ func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) 
 		next.add(slot, uint32(len(b)), r.Time)
 		b = append(b, raw...)
 	}
-	next.size = int64(len(b))
+	path := filepath.Join(p.dir, compactedName(old.first, b))
+	next.path, next.size = path, int64(len(b))
 	defer func() {
 		if err != nil {
 			removeSegment(path)
@@ -211,6 +213,14 @@ func (p *Partition) rewrite(old *segment, spans []span) (_ *segment, err error) 
 	}
 	next.file, err = os.OpenFile(path, os.O_RDWR, 0o600)
 	return next, err
+}
+
+// compactedName is the name of a segment that compaction wrote. Replicas compact
+// at different times, so that it has a hash of what is in it: files of one name
+// are the same wherever they are, since a snapshot's may come to a replica that
+// has its own.
+func compactedName(first uint64, b []byte) string {
+	return fmt.Sprintf("%s-%016x%s", strings.TrimSuffix(segmentName(first), segmentSuffix), xxhash.Sum64(b), segmentSuffix)
 }
 
 func (p *Partition) slotOf(name string) uint32 {

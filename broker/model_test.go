@@ -3,12 +3,14 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,10 +24,10 @@ import (
 type pair struct {
 	*rapid.T
 	replicas [2]*fixture
-	edge     *fixture // reads from the first replica, having none
-	entries  [][]byte // the log; indices from 1
-	saved    [2]saved // each replica's last snapshot
-	now      int64
+	edge     *fixture     // reads from the first replica, having none
+	entries  [][]byte     // the log; indices from 1
+	saved    [2]saved     // each replica's last snapshot
+	clock    atomic.Int64 // nanoseconds since 1970; it never shows the same twice
 	policy   protocol.Policy
 
 	topics  map[string]*modelTopic
@@ -58,16 +60,13 @@ type modelReader struct {
 func TestReplicasAgreeWithEachOtherAndWithAModel(t *testing.T) {
 	root := t.TempDir()
 	rapid.Check(t, func(r *rapid.T) {
-		p := &pair{T: r, now: 1, topics: map[string]*modelTopic{}, ids: map[[2]string]stored{}}
+		p := &pair{T: r, topics: map[string]*modelTopic{}, ids: map[[2]string]stored{}}
 		for i := range p.replicas {
 			dir, err := os.MkdirTemp(root, "")
 			if err != nil {
 				r.Fatal(err)
 			}
-			b, err := New(Options{Self: "self", Dir: dir, TailBytes: 500, Now: func() time.Time { return time.Unix(0, 0) }})
-			if err != nil {
-				r.Fatal(err)
-			}
+			b := newBroker(Options{Self: "self", Dir: dir, TailBytes: 500, Now: p.now}) // house is kept when the model says so
 			b.OpenPartition(0, &memoryLog{partition: b.Partition(0)})
 			p.replicas[i] = &fixture{Broker: b, t: t}
 			defer func() { _ = b.Close() }()
@@ -97,6 +96,8 @@ func TestReplicasAgreeWithEachOtherAndWithAModel(t *testing.T) {
 
 func (p *pair) nodes() []*fixture { return []*fixture{p.replicas[0], p.replicas[1], p.edge} }
 
+func (p *pair) now() time.Time { return time.Unix(0, p.clock.Add(1)) }
+
 func (p *pair) draw(label string, n int) int { return rapid.IntRange(0, n-1).Draw(p.T, label) }
 
 func (p *pair) topic() string {
@@ -117,10 +118,10 @@ func (p *pair) apply(entry []byte) (result any) {
 
 // publish applies an entry of one to three publishes.
 func (p *pair) publish(*rapid.T) {
-	p.now += int64(p.draw("pause", 3))
+	p.clock.Add(int64(p.draw("pause", 3)))
 	n := 1 + p.draw("batch", 3)
 	var list []proposal
-	entry := appendPublishHead(nil, max(1, p.now-int64(p.draw("skew", 5))), n)
+	entry := appendPublishHead(nil, max(1, p.now().UnixNano()-int64(p.draw("skew", 5))), n)
 	for range n {
 		q := proposal{event: protocol.Event{Topic: p.topic(), ID: "ours", Data: bytes.Repeat([]byte{'x'}, p.draw("size", 200))}}
 		if q.named = p.draw("named", 2) == 0; q.named {
@@ -183,7 +184,7 @@ func (p *pair) published(q *proposal, got stored) {
 
 func (p *pair) delete(*rapid.T) {
 	name := p.topic()
-	err, _ := p.apply(encodeDelete(p.now, name)).(error)
+	err, _ := p.apply(encodeDelete(p.now().UnixNano(), name)).(error)
 	t := p.topics[name]
 	if exists := t != nil && t.exists; exists != (err == nil) {
 		p.Fatalf("delete of %s: got %v, exists: %v", name, err, exists)
@@ -208,7 +209,7 @@ func (p *pair) trim(*rapid.T) {
 	}
 	p.setPolicy(keep)
 	for _, f := range p.replicas {
-		f.Partition(0).trimAll(time.Unix(0, 0))
+		f.Partition(0).trimAll(p.now())
 	}
 }
 
@@ -219,7 +220,7 @@ func (p *pair) forget(*rapid.T) {
 	if t == nil {
 		return
 	}
-	p.apply(encodeForget(p.now, []forgettable{{t.name, t.epoch, t.newest}}))
+	p.apply(encodeForget(p.now().UnixNano(), []forgettable{{t.name, t.epoch, t.newest}}))
 	m := p.topics[name]
 	if !m.exists {
 		return
@@ -287,7 +288,7 @@ func (p *pair) crash(*rapid.T) {
 	for i := last.entries; i < len(p.entries); i++ {
 		s.Apply(uint64(i+1), p.entries[i])
 	}
-	s.trimAll(time.Unix(0, 0))
+	s.trimAll(p.now())
 }
 
 // restart restores a replica from its own snapshot, in place, after retention
@@ -302,23 +303,26 @@ func (p *pair) restart(r *rapid.T) {
 	if err := f.Partition(0).Restore(state, ""); err != nil {
 		p.Fatal(err)
 	}
-	f.Partition(0).trimAll(time.Unix(0, 0))
+	f.Partition(0).trimAll(p.now())
 }
 
 // copy restores one replica from the other's snapshot.
-func (p *pair) copy(*rapid.T) {
+func (p *pair) copy(r *rapid.T) {
 	from := p.draw("from", 2)
 	state, files := p.snapshot(from)
 	p.saved[1-from] = p.saved[from]
 	to := p.replicas[1-from].Partition(0)
 	dir := filepath.Join(to.dir, "received")
+	if p.draw("trim", 2) == 0 {
+		p.trim(r) // what it removes now is left out
+	}
 	err := os.MkdirAll(dir, 0o700)
 	for _, file := range files {
-		var text []byte
-		if err == nil {
-			text, err = os.ReadFile(file.Path)
+		text, gone := os.ReadFile(file.Path)
+		if os.IsNotExist(gone) {
+			continue
 		}
-		if err == nil {
+		if err = errors.Join(err, gone); err == nil {
 			err = os.WriteFile(filepath.Join(dir, file.Name), text[:file.Size], 0o600)
 		}
 	}
@@ -328,6 +332,7 @@ func (p *pair) copy(*rapid.T) {
 	if err != nil {
 		p.Fatal(err)
 	}
+	to.trimAll(p.now())
 }
 
 // compare checks what is known without reading: segments byte for byte, topics.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pushd/pushd/protocol"
 )
@@ -19,8 +20,9 @@ type Partition struct {
 	dir      string
 	policies func() *Catalog
 	tailMax  int
-	fatal    func(error) // nil panics
-	readers  *readers    // of the node
+	fatal    func(error)      // nil panics
+	now      func() time.Time // for what is this replica's own affair; entries have the log's time
+	readers  *readers         // of the node
 
 	// files is held by who removes, writes or moves files by name, so that housekeeping does not touch what a
 	// snapshot brings. It is taken before mu.
@@ -65,7 +67,7 @@ type Partition struct {
 
 func newPartition(id uint16, dir string, tailMax int, catalog func() *Catalog) *Partition {
 	return &Partition{
-		id: id, dir: dir, tailMax: tailMax, policies: catalog,
+		id: id, dir: dir, tailMax: tailMax, policies: catalog, now: time.Now,
 		topics: newTopicTable(), dedupe: newDedupe(), consumers: map[string]*consumer{}, tombs: newTombs(), producers: newProducers(),
 		readers: newReaders(),
 	}

@@ -40,10 +40,10 @@ type lostRange struct {
 	epoch     uint64
 	from, to  uint64
 	reason    protocol.GapReason
-	at, until uint64 // positions of the first and the last lost event
-	ended     uint64 // position of the end of their epoch; 0: it goes on
-	lost      int64  // nanoseconds since 1970 when the last of them was removed, where their epoch goes on
-	over      bool   // nothing of their epoch comes behind them
+	at, until uint64  // positions of the first and the last lost event
+	ended     uint64  // position of the end of their epoch; 0: it goes on
+	lost      removal // of the last of them, where their epoch goes on
+	over      bool    // nothing of their epoch comes behind them
 }
 
 // read finds what a lane wants. The index is consulted under the lock, files

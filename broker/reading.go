@@ -255,7 +255,7 @@ func (s *reading) goneBefore(l *lane, g lostRange) bool {
 	if _, exact := s.index(g.name); exact && g.to > 0 || g.until > l.began {
 		return false
 	}
-	return g.ended <= l.began && uint64(g.lost) <= l.since
+	return g.ended <= l.began && g.lost.before(l.began, l.since)
 }
 
 func (s *reading) giveGap(l *lane, g lostRange, b *Batch) error {

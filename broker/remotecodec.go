@@ -121,7 +121,7 @@ func decodeRemoteFound(b []byte) (f remoteFound, err error) {
 	f.since = r.Uvarint()
 	f.gaps = make([]lostRange, r.Count(1<<20, 10))
 	for i := range f.gaps {
-		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), ended: r.Uvarint(), over: r.Uvarint() == 1, lost: int64(r.Uvarint()), reason: protocol.GapReason(r.Text(maxNameBytes))}
+		f.gaps[i] = lostRange{name: r.Text(protocol.MaxTopicBytes), epoch: r.Uvarint(), from: r.Uvarint(), to: r.Uvarint(), at: r.Uvarint(), until: r.Uvarint(), ended: r.Uvarint(), over: r.Uvarint() == 1, lost: removal(r.Uvarint()), reason: protocol.GapReason(r.Text(maxNameBytes))}
 	}
 	f.records = make([]*Record, r.Count(maxReadEvents, recordHead))
 	if r.Err() != nil {

@@ -25,6 +25,7 @@ func (p *Partition) Restore(state io.Reader, dir string) error {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
 	next := newPartition(p.id, p.dir, p.tailMax, p.policies)
+	next.now = p.now
 	kept, err := next.decodeState(b)
 	if err != nil {
 		return err
@@ -75,8 +76,11 @@ func (p *Partition) receive(dir string, kept []keptSegment) error {
 			return fmt.Errorf("snapshot names the file %q: %w", k.name, ErrDamaged)
 		}
 		err := os.Rename(filepath.Join(dir, k.name), filepath.Join(p.dir, k.name))
-		if os.IsNotExist(err) {
-			continue // moved already, or removed by retention at the sender
+		if os.IsNotExist(err) { // moved already, or removed by retention at the sender
+			if err := removeShorter(filepath.Join(p.dir, k.name), k.size); err != nil {
+				return err
+			}
+			continue
 		}
 		index := indexPath(k.name)
 		if err == nil {
@@ -90,6 +94,19 @@ func (p *Partition) receive(dir string, kept []keptSegment) error {
 		}
 	}
 	return syncDir(p.dir)
+}
+
+// removeShorter removes a segment that has less than a snapshot says, and so is
+// what this replica itself had come to: what follows is not to be had any more.
+func removeShorter(path string, size int64) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() < size {
+		err = os.Remove(path)
+	}
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
 }
 
 // openSegments opens the segments of the snapshot, removes any other file, and
@@ -190,5 +207,6 @@ func (p *Partition) forgetUpTo(t *topic, upTo uint64) {
 		return true
 	})
 	t.first, t.gone = t.last+1-p.count(t, upTo, p.position), max(t.gone, min(upTo, t.newest))
+	t.lost = removal(max(p.now().UnixNano(), p.time)) // or before, but when is not known
 	p.lostUpTo = max(p.lostUpTo, t.gone)
 }

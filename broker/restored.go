@@ -66,7 +66,7 @@ func (p *Partition) restoreEvent(restore uint64, now int64, e *protocol.Event) s
 		return stored{offset: e.Offset, epoch: p.epochOf(t), position: t.newest, duplicate: true}
 	case e.Offset > t.last+1: // retention took what was before it while the snapshot was saved
 		p.dropAll(t)
-		t.first, t.last, t.bytes, t.gone = e.Offset, e.Offset-1, 0, t.newest
+		t.first, t.last, t.bytes, t.gone, t.lost = e.Offset, e.Offset-1, 0, t.newest, removalBy(p.position+1)
 		p.lose(t, t.gone)
 	}
 	p.time = max(p.time, min(e.Time, now)) // times never go back within a partition, nor ahead of the leader's

@@ -17,6 +17,24 @@ type aging struct {
 	begun  bool
 }
 
+// removal is when retention removed an event: a time, in nanoseconds since 1970, or,
+// if the log itself did, less than nothing: minus the position of the event that
+// pushed it out. That one is the same at every replica, also at one that lags, or
+// is given its log again. 0: nothing was removed.
+type removal int64
+
+func removalBy(position uint64) removal { return -removal(position) }
+
+// before says whether that was before a reader began, when the log ended at one
+// position. When both happened at the same time is taken for later: to claim too
+// much loss is better than too little.
+func (r removal) before(began, since uint64) bool {
+	if r <= 0 {
+		return uint64(-r) <= began
+	}
+	return uint64(r) < since
+}
+
 // expect says when an event will be too old.
 func (a *aging) expect(ns int64) { a.due = min(a.due, ns) }
 
@@ -25,14 +43,30 @@ func (a *aging) expect(ns int64) { a.due = min(a.due, ns) }
 // the log only; before as for oldest. p.mu is held for writing.
 func (p *Partition) trimTopic(t *topic, before uint64, now int64) {
 	limits := p.limitsOf(t)
+	when := p.removal(limits, now)
 	for t.exists() && t.first <= t.last && (t.events() > limits.events || (t.bytes > limits.bytes && t.events() > 1)) {
 		w, ok := p.oldest(t, before)
 		if !ok {
-			t.first = t.last + 1
+			t.first, t.bytes, t.gone, t.lost = t.last+1, 0, t.newest, when // it has lost all of them
+			p.lose(t, t.gone)
 			return
 		}
-		p.drop(t, w, now)
+		p.drop(t, w, when)
 	}
+}
+
+// removal is when what limits no longer allow is removed. An entry from before
+// these limits, which a replica is given again or late, removes what readers found
+// who began behind it, under others: so that is when it is applied here, which only
+// this replica knows.
+func (p *Partition) removal(l *limits, now int64) removal {
+	if now == 0 && p.time >= l.since {
+		return removalBy(p.position)
+	}
+	if now == 0 {
+		now = p.now().UnixNano()
+	}
+	return removal(max(now, p.time))
 }
 
 // oldest is a topic's oldest retained record. before is the position of its last
@@ -48,10 +82,10 @@ func (p *Partition) oldest(t *topic, before uint64) (w span, ok bool) {
 }
 
 // drop gives up the topic's oldest retained event.
-func (p *Partition) drop(t *topic, w span, now int64) {
+func (p *Partition) drop(t *topic, w span, when removal) {
 	t.first++
 	t.bytes -= min(t.bytes, uint64(w.size()))
-	t.gone, t.lost = w.position, max(now, p.time)
+	t.gone, t.lost = w.position, when
 	w.segment.loses(w)
 	p.lose(t, w.position)
 }
@@ -140,7 +174,7 @@ func (p *Partition) trimAge(age, now int64) (more bool) {
 			}
 			place = s.first + s.position(i)
 			if t := topicOf(i); t != nil && t.retains(place) {
-				p.drop(t, s.span(i), now)
+				p.drop(t, s.span(i), removal(max(now, p.time)))
 			}
 			if looked++; looked == trimChunk {
 				p.aging.places[age] = place

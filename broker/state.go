@@ -97,7 +97,7 @@ func (p *Partition) readTopic(r *protocol.BinaryReader) {
 	for _, v := range []*uint64{&t.epoch, &t.first, &t.last, &t.bytes, &t.newest, &t.gone, &lost} {
 		*v = r.Uvarint()
 	}
-	t.lost = int64(lost)
+	t.lost = removal(lost)
 	if r.Byte() == 1 {
 		t.past = readPast(r)
 	}

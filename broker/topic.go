@@ -20,7 +20,7 @@ type topic struct {
 	bytes  uint64  // of retained records, as stored
 	newest uint64  // position of the last event
 	gone   uint64  // position of the last event that retention removed; 0: none
-	lost   int64   // nanoseconds since 1970 when retention removed that one
+	lost   removal // when it did
 	kept   *limits // what its policy lets it keep; local
 	past   *past   // nil: never deleted, nor forgotten
 	idle   int32   // minutes since 1970 since when housekeeping has found it empty; 0: it is not. Local
@@ -111,17 +111,18 @@ func idOf(name string) (id topicID) {
 func (p *Partition) limitsOf(t *topic) *limits {
 	catalog := p.policies()
 	if by := catalog.policiesID(); t.kept == nil || t.kept.by != by {
-		t.kept = p.shared(catalog.limits(t.name), by)
+		l := catalog.limits(t.name)
+		l.by, l.since = by, catalog.policiesSince
+		t.kept = p.shared(l)
 	}
 	return t.kept
 }
 
 // shared gives one copy of equal limits to all topics.
-func (p *Partition) shared(l limits, by *protocol.Policy) *limits {
-	if len(p.limitSets) > 0 && p.limitSets[0].by != by {
+func (p *Partition) shared(l limits) *limits {
+	if len(p.limitSets) > 0 && p.limitSets[0].by != l.by {
 		p.limitSets = nil
 	}
-	l.by = by
 	for _, known := range p.limitSets {
 		if *known == l {
 			return known
