@@ -2,6 +2,7 @@ package edge
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -30,6 +31,31 @@ func (s *Server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 		return nil // the browser keeps the answer from the page
 	}
 	return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin by --allow-origin", clip(origin))
+}
+
+// checkHost keeps pages from a node that lets in who is on its machine: a name
+// that its owner lets point at 127.0.0.1 (DNS rebinding) makes a page of the
+// same origin as the node, with all the rights that a visitor's machine has.
+// Names without a dot are nobody's to sell. A browser sends an Origin with all
+// but plain reads.
+func (s *Server) checkHost(r *http.Request) error {
+	if s.options.Auth != nil || s.options.AnyHost || slices.Contains(s.options.Origins, "*") {
+		return nil
+	}
+	if r.Header.Get("Origin") == "" && (r.Method != http.MethodGet || wantsUpgrade(r)) {
+		return nil
+	}
+	u := url.URL{Host: r.Host}
+	name := strings.ToLower(u.Hostname())
+	if _, err := netip.ParseAddr(name); err == nil || !strings.Contains(name, ".") || strings.HasSuffix(name, ".localhost") {
+		return nil
+	}
+	for _, origin := range s.options.Origins {
+		if u, err := url.Parse(origin); err == nil && strings.EqualFold(u.Host, r.Host) {
+			return nil
+		}
+	}
+	return protocol.OriginNotAllowed.Errorf("this node asks nobody who they are, so it answers pages of this machine only, as 127.0.0.1 or localhost; allow others by --allow-origin http://%s", clip(r.Host))
 }
 
 func (s *Server) allowed(origin, host string) bool {

@@ -148,9 +148,9 @@ func (l *loop) queue(f *feed) {
 	}
 	f.queued = true
 	if len(f.members) <= smallFeed {
-		l.small = append(l.small, f)
+		l.small.push(f)
 	} else {
-		l.bulk = append(l.bulk, f)
+		l.bulk.push(f)
 	}
 }
 
@@ -158,18 +158,17 @@ func (l *loop) queue(f *feed) {
 // first, so that they do not wait for those with many.
 func (l *loop) fanOut() {
 	left := visitsPerTurn
-	for n := len(l.small); n > 0 && left > 0; n-- {
+	for n := l.small.len(); n > 0 && left > 0; n-- {
 		left -= l.turnFeed(&l.small, left)
 	}
-	if len(l.bulk) > 0 {
+	if l.bulk.len() > 0 {
 		l.turnFeed(&l.bulk, visitsPerTurn)
 	}
 }
 
 // turnFeed takes a queue's first feed and visits its members.
-func (l *loop) turnFeed(from *[]*feed, most int) (visits int) {
-	f := (*from)[0]
-	*from = slices.Delete(*from, 0, 1)
+func (l *loop) turnFeed(from *turns[*feed], most int) (visits int) {
+	f := from.pop()
 	f.queued = false
 	if f.ended {
 		return 1

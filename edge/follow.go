@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"hash/maphash"
-	"slices"
 	"time"
 
 	"github.com/pushd/pushd/broker"
@@ -262,20 +261,19 @@ func (l *loop) wokenOwn(o *own) {
 func (l *loop) queueOwn(o *own) {
 	if !o.queued {
 		o.queued = true
-		l.ready = append(l.ready, o.follow)
+		l.ready.push(o.follow)
 	}
 }
 
 // advanceReady gives a bounded number of follows on their own what they wait for.
 func (l *loop) advanceReady() {
-	n := min(len(l.ready), readsPerTurn)
-	for _, f := range l.ready[:n] {
+	for range min(l.ready.len(), readsPerTurn) {
+		f := l.ready.pop()
 		if o := f.own; o != nil && o.queued {
 			o.queued = false
 			l.guard(f.conn.id(), func() { l.advance(f) })
 		}
 	}
-	l.ready = slices.Delete(l.ready, 0, n)
 }
 
 // advance gives a follow on its own what there is, until its socket is full,

@@ -25,9 +25,9 @@ type loop struct {
 
 	feeds map[string]*feed // by key
 	seed  maphash.Seed     // of marks
-	small []*feed          // have something for few readers
-	bulk  []*feed          // have something for many
-	ready []*follow        // readers of their own that may have something
+	small turns[*feed]     // have something for few readers
+	bulk  turns[*feed]     // have something for many
+	ready turns[*follow]   // readers of their own that may have something
 
 	queued int // bytes of all backlogs
 	held   int // bytes that stalled follows have pulled and not written
@@ -163,7 +163,7 @@ func (l *loop) deadline() (until time.Time, block bool) {
 	return until, !news
 }
 
-func (l *loop) hasWork() bool { return len(l.small)+len(l.bulk)+len(l.ready) > 0 }
+func (l *loop) hasWork() bool { return l.small.len()+l.bulk.len()+l.ready.len() > 0 }
 
 // look reads the clock, and expires what is due. Time in which the loop did not
 // get to run, as the process or the machine stood still, is nobody's fault: a

@@ -113,6 +113,9 @@ func (s *Server) isRead(r *http.Request) bool {
 // checkRequest is what every answer begins with.
 func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if err := s.checkHost(r); err != nil {
+		return err
+	}
 	return s.checkOrigin(w, r)
 }
 

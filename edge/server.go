@@ -35,6 +35,7 @@ type Options struct {
 	Redeem   Redeemer                // nil: tickets are good at the node that made them only
 
 	Origins       []string       // browser origins allowed beside the node's own and localhost, as https://app.example.com; "*" is any
+	AnyHost       bool           // without Auth, clients may call the node by any name, not just as localhost
 	MaxEventBytes int            // payload of an event; 0 means 1 MiB
 	Loops         int            // goroutines that serve readers; 0 means one per processor
 	Limits        Limits         // of one client

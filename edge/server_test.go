@@ -213,6 +213,22 @@ func TestOriginsAreChecked(t *testing.T) {
 	}
 }
 
+func TestANodeWithoutKeysHasNoNamesOnItsOwnMachine(t *testing.T) {
+	at := "/v1/topics/a/events"
+	s := newSite(t, func(o *Options) { o.Origins = []string{"http://pushd.test:8080"} })
+	for _, host := range []string{"", "localhost:7340", "app.localhost", "[::1]:7340", "192.0.2.1", "pushd", "pushd.test:8080"} {
+		s.get(at, "Host", host).want(200)
+	}
+	for _, host := range []string{"evil.example", "127.0.0.1.evil.example:7340", "pushd.test"} {
+		s.get(at, "Host", host).wantProblem(protocol.OriginNotAllowed)
+		s.get(at+"?wait=1s", "Host", host).wantProblem(protocol.OriginNotAllowed)
+		s.do(http.MethodPost, at, "x", "Host", host, "Origin", "http://"+host).wantProblem(protocol.OriginNotAllowed)
+		s.get(at, "Host", host, "Origin", "http://"+host, "Upgrade", "websocket", "Connection", "Upgrade").wantProblem(protocol.OriginNotAllowed)
+	}
+	open := newSite(t, func(o *Options) { o.AnyHost = true })
+	open.get(at, "Host", "push.example").want(200)
+}
+
 // broken panics where a broker would answer.
 type broken struct{ Broker }
 

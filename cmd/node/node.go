@@ -240,7 +240,7 @@ func (n *Node) openEdge(run context.Context) error {
 	n.edge = edge.New(edge.Options{
 		Broker: clientBroker{n.broker, n}, Cluster: n, Policies: policies{n}, Presence: presence{n}, Metrics: n.appendMetrics, Webhooks: n.webhooks,
 		Health: n, Log: n.log, Tracer: n.telemetry.tracer(), DrainWindow: n.drainWindow, Deflate: n.cfg.WSDeflate, Limits: n.cfg.Limits,
-		Auth: auth, NodeID: n.home.NodeID, Redeem: n.redeem, Origins: n.cfg.AllowOrigin, Proxies: n.proxies,
+		Auth: auth, NodeID: n.home.NodeID, Redeem: n.redeem, Origins: n.cfg.AllowOrigin, AnyHost: n.cfg.InsecureNoAuth, Proxies: n.proxies,
 	})
 	n.link.Handle(methodTicket, func(_ context.Context, _ string, req []byte) ([]byte, error) {
 		credential, err := n.edge.TakeTicket(string(req))
