@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,13 +36,15 @@ func (o AuthOptions) Any() bool {
 type Auth struct {
 	options AuthOptions
 	parser  *jwt.Parser
+	claims  *jwt.Validator
 	log     *slog.Logger
 	jwks    *jwks // nil: there is none
 
 	secrets, public, issued, server keySource
 	api                             atomic.Pointer[apiKeys]
 
-	revoked func() // keys were taken out; set before Run
+	revoked func()        // keys were taken out; set before Run
+	turns   chan struct{} // holds one for each token that is being verified
 
 	mu          sync.Mutex                       // guards what follows
 	now, before map[[sha256.Size]byte]*principal // by the token's hash; those that were not used lately are in before
@@ -50,7 +53,9 @@ type Auth struct {
 // OpenAuth reads the keys that are in files. An issuer's are asked for by Run,
 // or when they are needed first. Errors are *[AuthError] values.
 func OpenAuth(o AuthOptions) (*Auth, error) {
-	a := &Auth{options: o, log: o.Log, parser: newParser(o.Issuer, o.Audience), revoked: func() {}, now: map[[sha256.Size]byte]*principal{}}
+	a := &Auth{options: o, log: o.Log, revoked: func() {}, now: map[[sha256.Size]byte]*principal{}}
+	a.parser, a.claims = newParser(o.Issuer, o.Audience)
+	a.turns = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -140,25 +145,39 @@ func (a *Auth) lookAtFiles() {
 	}
 }
 
-// known says who is behind a credential, as far as that can be told without
-// waiting: errUnknownKey says that it can't.
-func (a *Auth) known(credential string) (*principal, error) {
+// recall says who is behind a credential, if that takes a hash only: ok is false
+// for a token that has to be verified.
+func (a *Auth) recall(credential string) (p *principal, ok bool, err error) {
 	switch {
 	case len(credential) > protocol.MaxTokenBytes:
-		return nil, protocol.BadToken.Errorf("the token has %d bytes, at most %d are read", len(credential), protocol.MaxTokenBytes)
+		return nil, true, protocol.BadToken.Errorf("the token has %d bytes, at most %d are read", len(credential), protocol.MaxTokenBytes)
 	case strings.HasPrefix(credential, apiKeyPrefix):
-		return a.api.Load().find(credential, time.Now())
+		p, err = a.api.Load().find(credential, time.Now())
+		return p, true, err
 	}
-	at := sha256.Sum256([]byte(credential))
-	if p := a.remembered(at); p != nil && !p.key.isGone() {
-		if p.expired(time.Now()) {
-			return nil, protocol.TokenExpired.Errorf("the token has expired; get a new one")
-		}
-		return p, nil
+	p = a.remembered(sha256.Sum256([]byte(credential)))
+	switch {
+	case p == nil || p.key.isGone():
+		return nil, false, nil
+	case p.expired(time.Now()):
+		return nil, true, protocol.TokenExpired.Errorf("the token has expired; get a new one")
 	}
+	return p, true, nil
+}
+
+// known says who is behind a credential by the keys that are here: errUnknownKey
+// says that the issuer may know more. Signatures cost up to milliseconds, and who
+// sends junk decides how many there are: so this is not for a loop, and half of
+// the processors stay free of it.
+func (a *Auth) known(credential string) (*principal, error) {
+	if p, ok, err := a.recall(credential); ok {
+		return p, err
+	}
+	a.turns <- struct{}{}
+	defer func() { <-a.turns }()
 	p, err := a.verify(credential)
 	if err == nil {
-		a.remember(at, p)
+		a.remember(sha256.Sum256([]byte(credential)), p)
 	}
 	return p, err
 }

@@ -133,8 +133,8 @@ func (s *Server) quickly(r *http.Request) (p *principal, later bool, err error) 
 	case c.token == "":
 		return nil, false, protocol.Unauthorized.Errorf("this node wants to know who asks; send a token or an API key as Authorization: Bearer …")
 	}
-	p, err = s.options.Auth.known(c.token)
-	return p, err == errUnknownKey, err
+	p, ok, err := s.options.Auth.recall(c.token)
+	return p, !ok, err
 }
 
 // identify says who sends a request, which may take asking others.
@@ -145,7 +145,9 @@ func (s *Server) identify(ctx context.Context, r *http.Request) (*principal, err
 	}
 	c, err := s.carried(r)
 	if err == nil && c.ticket != "" {
-		c.token, err = s.redeem(ctx, c.ticket)
+		if err = s.checkTicketed(r); err == nil {
+			c.token, err = s.redeem(ctx, c.ticket)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -154,17 +156,30 @@ func (s *Server) identify(ctx context.Context, r *http.Request) (*principal, err
 }
 
 // comesBackInVain says that a stream's reader, which comes back, has lost its
-// rights meanwhile: 204 tells it to stop for good.
+// rights meanwhile: 204 tells it to stop for good. Who never had them is told
+// what is missing: so a key has to be one that was taken out, or the reader's
+// cursor one of these very topics.
 func comesBackInVain(r *http.Request, err error) bool {
-	if r.Header.Get("Last-Event-ID") == "" {
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" || r.Method != http.MethodGet {
 		return false
 	}
-	_, revoked := errors.AsType[*revokedError](err)
-	if !revoked && protocol.CodeOf(err) != protocol.Forbidden {
+	if _, revoked := errors.AsType[*revokedError](err); !revoked && (protocol.CodeOf(err) != protocol.Forbidden || !hasRead(r, last)) {
 		return false
 	}
 	f, err := pickFormat(r.Header.Values("Accept"))
-	return err == nil && f == formatSSE && r.Method == http.MethodGet
+	return err == nil && f == formatSSE
+}
+
+// hasRead says that a cursor was issued to a reader of all that a request names.
+// Its signature is not looked at: a forged one gets its maker a 204.
+func hasRead(r *http.Request, cursor string) bool {
+	q, err := parseRead(r)
+	if err != nil || len(q.selectors) == 0 {
+		return false
+	}
+	covered, ok := protocol.CursorCovers(cursor, q.selectors)
+	return ok && !slices.Contains(covered, false)
 }
 
 // whoKey finds the principal in a request's context.
@@ -195,6 +210,9 @@ func (s *Server) authorize(r *http.Request, found *route) (*http.Request, error)
 	}
 	if s.options.Auth == nil {
 		return r, nil
+	}
+	if err := s.refuseTicket(r, found); err != nil {
+		return nil, err
 	}
 	p, err := s.identify(r.Context(), r)
 	if err == nil && found.operates != "" {

@@ -66,7 +66,7 @@ func FuzzTickets(f *testing.F) {
 	f.Add(".")
 	f.Fuzz(func(t *testing.T, text string) {
 		s := &Server{options: Options{NodeID: "node"}}
-		if _, err := s.tickets.make("token", time.Now()); err != nil {
+		if _, err := s.tickets.make("token", "ann", time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.redeem(t.Context(), text); err == nil {

@@ -168,7 +168,13 @@ func TestAReaderWhoseRightsAreGoneIsToldToStayAway(t *testing.T) {
 	s := newGuarded(t, "")
 	none := append(bearer(token(t, ann(nil))), "Accept", "text/event-stream")
 	s.get("/v1/topics/a/events", none...).wantProblem(protocol.Forbidden)
-	s.get("/v1/topics/a/events", append(none, "Last-Event-ID", "latest")...).want(204)
+	page := s.get("/v1/topics/a/events", bearer(token(t, ann(mayAll)))...).page()
+	s.get("/v1/topics/a/events", append(none, "Last-Event-ID", page.Cursor)...).want(204)
+	s.get("/v1/topics/b/events", append(none, "Last-Event-ID", page.Cursor)...).wantProblem(protocol.Forbidden)
+	s.get("/v1/events?topic=a&topic=b", append(none, "Last-Event-ID", page.Cursor)...).wantProblem(protocol.Forbidden)
+	for _, never := range []string{"latest", "earliest", "7"} {
+		s.get("/v1/topics/a/events", append(none, "Last-Event-ID", never)...).wantProblem(protocol.Forbidden)
+	}
 	s.get("/v1/topics/a/events", "Accept", "text/event-stream", "Last-Event-ID", "latest").wantProblem(protocol.Unauthorized)
 }
 

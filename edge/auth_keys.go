@@ -45,6 +45,8 @@ var (
 	algRS256 = &jwtAlgorithm{"RS256", jwt.SigningMethodRS256}
 	algES256 = &jwtAlgorithm{"ES256", jwt.SigningMethodES256}
 	algEdDSA = &jwtAlgorithm{"EdDSA", jwt.SigningMethodEdDSA}
+
+	tokenAlgorithms = []*jwtAlgorithm{algHS256, algRS256, algES256, algEdDSA}
 )
 
 // isGone says that the key is good no more.
@@ -90,7 +92,7 @@ func parsePublicKeys(text []byte) (keys []*authKey, err error) {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
-			return keys, checkCount(len(keys))
+			return keys, checkTried(keys)
 		}
 		var public any
 		switch block.Type {
@@ -151,6 +153,18 @@ func checkCount(n int) error {
 		return fmt.Errorf("there are %d keys, at most %d are taken", n, maxAuthKeys)
 	}
 	return nil
+}
+
+// checkTried bounds the keys of one algorithm in a file: nothing says which of
+// them has signed a token, so each may be tried.
+func checkTried(keys []*authKey) error {
+	count := map[*jwtAlgorithm]int{}
+	for _, k := range keys {
+		if count[k.alg]++; count[k.alg] > maxTried {
+			return fmt.Errorf("there are more than %d keys for %s; take out the old ones, or publish them with a kid each as a JWKS (--auth-jwks-url)", maxTried, k.alg.name)
+		}
+	}
+	return checkCount(len(keys))
 }
 
 // keySource is where some keys come from.

@@ -23,11 +23,10 @@ type claims struct {
 // issuer may know it.
 var errUnknownKey = errors.New("the token's key is not known yet")
 
-// newParser makes what checks tokens, for all keys alike. Which algorithm a token
-// may have is its key's to say.
-func newParser(issuer, audience string) *jwt.Parser {
+// newParser makes what reads tokens and what checks their claims, for all keys
+// alike. Which algorithm a token may have is its key's to say.
+func newParser(issuer, audience string) (*jwt.Parser, *jwt.Validator) {
 	o := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{algHS256.name, algRS256.name, algES256.name, algEdDSA.name}),
 		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(authLeeway), jwt.WithStrictDecoding(),
 	}
 	if issuer != "" {
@@ -36,25 +35,29 @@ func newParser(issuer, audience string) *jwt.Parser {
 	if audience != "" {
 		o = append(o, jwt.WithAudience(audience))
 	}
-	return jwt.NewParser(o...)
+	return jwt.NewParser(o...), jwt.NewValidator(o...)
 }
 
 // verify checks a token and gives whose it is. The error is for a client to see,
-// or errUnknownKey.
+// or errUnknownKey. The parser's own check is not used: it takes one key, so a
+// token would be verified once to find its key and once more by that.
 func (a *Auth) verify(token string) (*principal, error) {
 	var c claims
-	var key *authKey
-	_, err := a.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
-		if _, critical := t.Header["crit"]; critical {
-			return nil, protocol.BadToken.Errorf("the token's header has crit, of which nothing is understood here (RFC 7515)")
-		}
-		var err error
-		if key, err = a.keyOf(t); err != nil {
-			return nil, err
-		}
-		return key.material, nil
-	})
+	t, _, err := a.parser.ParseUnverified(token, &c)
 	if err != nil {
+		return nil, a.tokenError(err)
+	}
+	if !slices.ContainsFunc(tokenAlgorithms, func(g *jwtAlgorithm) bool { return g.method == t.Method }) {
+		return nil, a.tokenError(jwt.ErrTokenUnverifiable)
+	}
+	if _, critical := t.Header["crit"]; critical {
+		return nil, protocol.BadToken.Errorf("the token's header has crit, of which nothing is understood here (RFC 7515)")
+	}
+	key, err := a.keyOf(t)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.claims.Validate(&c); err != nil {
 		return nil, a.tokenError(err)
 	}
 	p := &principal{subject: c.Subject, expires: c.ExpiresAt.Time, key: key}
@@ -69,38 +72,50 @@ func (a *Auth) verify(token string) (*principal, error) {
 	return p, nil
 }
 
-// keyOf finds the key that has signed a token, among those that are for its
-// algorithm: by its kid, or if there are several, by trying.
+// keyOf finds the key that has signed a token. A stranger's junk is tried by all
+// that it could be by, so those are few.
 func (a *Auth) keyOf(t *jwt.Token) (*authKey, error) {
 	name := t.Method.Alg()
-	kid, _ := t.Header["kid"].(string)
-	var candidates []*authKey
-	for _, s := range []*keySource{&a.secrets, &a.public} {
-		for _, k := range s.list() {
-			if k.alg.name == name {
-				candidates = append(candidates, k)
-			}
-		}
-	}
-	known := false
-	for _, k := range a.issued.list() {
-		if k.alg.name == name && (kid == "" || k.kid == kid) {
-			candidates, known = append(candidates, k), true
-		}
+	issued, own := a.candidates(name, t.Header["kid"])
+	tried := own
+	if len(issued) <= maxTried {
+		tried = append(issued, own...)
 	}
 	signed := t.Raw[:max(strings.LastIndexByte(t.Raw, '.'), 0)]
-	for _, k := range candidates {
+	for _, k := range tried {
 		if t.Method.Verify(signed, t.Signature, k.material) == nil {
 			return k, nil
 		}
 	}
+	bad := protocol.BadToken.Errorf
 	switch {
-	case !known && a.jwks != nil && name != algHS256.name:
+	case len(issued) > maxTried:
+		return nil, bad("the token could be by any of %d keys of its issuer's; give its header the kid of the one that signs", len(issued))
+	case len(issued) == 0 && a.jwks != nil && name != algHS256.name:
 		return nil, errUnknownKey
-	case len(candidates) == 0:
-		return nil, protocol.BadToken.Errorf("the token is signed by %s, for which this node has no key; it has keys for %s", clip(name), orNothing(a.algorithms()))
+	case len(tried) == 0:
+		return nil, bad("the token is signed by %s, for which this node has no key; it has keys for %s", clip(name), orNothing(a.algorithms()))
 	}
-	return nil, protocol.BadToken.Errorf("the token's signature is not by a key of this node's; is it signed with the right key?")
+	return nil, bad("the token's signature is not by a key of this node's; is it signed with the right key?")
+}
+
+// candidates are the keys that may have signed a token: of the issuer's those
+// that have its kid, all if it has none, and those of files, which have no kids.
+func (a *Auth) candidates(alg string, kid any) (issued, own []*authKey) {
+	name, _ := kid.(string)
+	for _, k := range a.issued.list() {
+		if k.alg.name == alg && (name == "" || k.kid == name) {
+			issued = append(issued, k)
+		}
+	}
+	for _, s := range []*keySource{&a.secrets, &a.public} {
+		for _, k := range s.list() {
+			if k.alg.name == alg {
+				own = append(own, k)
+			}
+		}
+	}
+	return issued, own
 }
 
 // algorithms are those that tokens may be signed by just now.

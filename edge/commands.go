@@ -103,7 +103,7 @@ func parseCommand(line []byte) (c command, err error) {
 		}
 	}
 	if count != 1 {
-		return c, protocol.BadRequest.Errorf("the line names %d commands; give one of subscribe, unsubscribe, publish, history, presence, ping", count)
+		return c, protocol.BadRequest.Errorf("the line names %d commands; give one of subscribe, unsubscribe, publish, history, presence, refresh, ping", count)
 	}
 	if len(line) > maxCommandBytes && c.Publish == nil {
 		return c, protocol.PayloadTooLarge.Errorf("the command has %d bytes, at most %d are allowed beside publish", len(line), maxCommandBytes)

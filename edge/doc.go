@@ -32,7 +32,8 @@
 //	bounds limits                 what clients may do
 //	auth, auth_…                  who a client is, and what it may: keys and apikeys,
 //	                              jwks, token, rights, carrier (how it comes),
-//	                              tickets, loop (while it is connected), sign
+//	                              tickets, loop (while it is connected), sign,
+//	                              webhooks (who may have what sent)
 //	presence attendance           who is in a topic, and what readers are told of it
 //	topics policies cluster webhooks health metrics static    the rest
 //

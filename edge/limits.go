@@ -79,12 +79,15 @@ const (
 const (
 	maxGrants      = 128     // patterns of one cap
 	maxAuthKeys    = 64      // keys of one source that tokens are checked by
+	maxTried       = 8       // public keys of one source that one token is tried by
 	maxAPIKeys     = 10_000  // lines of a file of API keys
 	maxRemoved     = 10_000  // API keys that were taken out, and are known to have been good
 	maxKeyFile     = 8 << 20 // any file of keys
 	maxJWKS        = 64 << 10
 	maxRemembered  = 4096    // tokens, twice: verified lately
 	maxTickets     = 100_000 // that a node has given out and nobody has used yet
+	maxOwnTickets  = 1000    // the same, of one who asked for them
+	minAged        = 64      // used tickets that are not worth looking through the list
 	maxTicketBytes = 256
 	minSecretBytes = 16 // of an HS256 secret; RFC 7518 asks for 32, less than which is warned of
 

@@ -68,6 +68,9 @@ func (s *Server) createWebhook(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &spec, `{"url":"https://example.com/hook","topics":["orders.**"]}`); err != nil {
 		return err
 	}
+	if err := whoOf(r).maySend(spec.Topics, spec.After); err != nil {
+		return err
+	}
 	made, err := hooks.Create(r.Context(), spec)
 	if err != nil {
 		return err
@@ -99,6 +102,11 @@ func patchWebhook(hooks Webhooks, w http.ResponseWriter, r *http.Request, id str
 	var p protocol.WebhookPatch
 	if err := readJSON(w, r, &p, `{"url":"https://example.com/other"}`); err != nil {
 		return err
+	}
+	if who := whoOf(r); who != nil {
+		if err := who.mayPatch(r.Context(), hooks, id, &p); err != nil {
+			return err
+		}
 	}
 	v, err := hooks.Patch(r.Context(), id, p)
 	return writeAnswer(w, v, err)
@@ -141,6 +149,15 @@ func replayWebhook(hooks Webhooks, w http.ResponseWriter, r *http.Request, id st
 	var q protocol.WebhookReplay
 	if err := readJSON(w, r, &q, `{"after":"@24h"}`); err != nil {
 		return err
+	}
+	if who := whoOf(r); who != nil {
+		before, err := hooks.Get(r.Context(), id)
+		if err == nil {
+			err = who.maySend(before.Topics, q.After)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	v, err := hooks.Replay(r.Context(), id, q.After)
 	return writeAnswer(w, v, err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -278,6 +279,16 @@ func TestASlowReaderLosesNothing(t *testing.T) {
 	for want := uint64(1); want <= events; want++ {
 		if e := c.event(); e.Offset != want {
 			t.Fatalf("got offset %d, want %d", e.Offset, want)
+		}
+	}
+}
+
+func TestALineWithoutACommandIsToldAllOfThem(t *testing.T) {
+	_, err := parseCommand([]byte(`{"id":1}`))
+	for f := range reflect.TypeFor[protocol.Command]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "id" && (err == nil || !strings.Contains(err.Error(), name)) {
+			t.Errorf("got %v, want %s in it", err, name)
 		}
 	}
 }
