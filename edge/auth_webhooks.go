@@ -33,12 +33,17 @@ func (p *principal) mayPatch(ctx context.Context, hooks Webhooks, id string, c *
 	if err != nil {
 		return err
 	}
-	topics, after := before.Topics, "latest"
+	topics := before.Topics
 	if c.Topics != nil {
 		topics = *c.Topics
 	}
-	if c.URL != nil || c.Topics != nil {
-		after = "earliest"
+	if err := p.maySend(topics, "latest"); err != nil || c.URL == nil && c.Topics == nil {
+		return err
 	}
-	return p.maySend(topics, after)
+	if err := p.maySend(topics, "earliest"); err != nil {
+		e := *asError(err)
+		e.Detail = "the webhook keeps its place, so what waits there is sent, too, which takes hist to each of its topics; with sub alone, register another webhook"
+		return &e
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/pushd/pushd/protocol"
@@ -82,6 +83,9 @@ func TestAWebhookIsSentWhatItsMakerMayRead(t *testing.T) {
 		} else if c.status == 403 {
 			got.wantProblem(protocol.Forbidden)
 		}
+	}
+	if got := s.do("PATCH", "/v1/webhooks/w", `{"url":"v"}`, sub...).Body; !strings.Contains(got, "register another") {
+		t.Errorf("another URL without hist: got %s, want it to say what to do", got)
 	}
 	open := newSite(t, func(o *Options) { o.Webhooks = oneHook{hook: protocol.Webhook{ID: "w"}} })
 	open.do("POST", "/v1/webhooks", `{"url":"u","topics":["**"],"after":"earliest"}`).want(201)
