@@ -411,57 +411,6 @@ func (l *groupLog) uncovered() int64 {
 	return l.fresh
 }
 
-// release frees the given oldest segment of this group's entries: what a snapshot covers is dropped, a small rest is
-// written again at the end. It reports whether a snapshot is needed instead.
-func (l *groupLog) release(oldest *segment) (needSnapshot bool) {
-	l.mu.Lock()
-	end := l.first
-	for end < l.first+uint64(len(l.refs)) && l.refs[end-l.first].segment == oldest {
-		end++
-	}
-	if cut := min(end, l.snapshot+1); cut > l.first && cut < l.first+uint64(len(l.refs)) {
-		l.cutPrefix(cut)
-		l.lastLSN = l.wal.addIndex(recordPrefix, l, cut)
-	}
-	var rest []ref
-	if end > l.first {
-		rest = append(rest, l.refs[:end-l.first]...)
-	}
-	first := l.first
-	l.mu.Unlock()
-	size := int64(0)
-	for _, r := range rest {
-		size += r.size
-	}
-	if size > copyForwardBytes {
-		return true
-	}
-	for i, r := range rest {
-		l.copyForward(first+uint64(i), r)
-	}
-	return false
-}
-
-// copyForward writes an entry again, unless it left its place meanwhile.
-func (l *groupLog) copyForward(index uint64, old ref) {
-	var e raft.Log
-	if err := l.get(index, &e); err != nil {
-		l.mu.Lock()
-		onRot := l.onRot
-		l.mu.Unlock()
-		if err != raft.ErrLogNotFound && onRot != nil {
-			onRot(err)
-		}
-		return
-	}
-	l.mu.Lock()
-	if now, ok := l.at(index); ok && now.lsn == old.lsn && now.segment == old.segment {
-		l.lastLSN, _ = l.wal.addEntry(recordCopy, l, &e, old.lsn)
-	}
-	l.mu.Unlock()
-	l.wal.kick()
-}
-
 // state returns what a new segment must say about the group, as of the last synced frame.
 func (l *groupLog) state() groupState {
 	synced := l.wal.synced.Load()

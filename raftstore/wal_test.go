@@ -400,24 +400,28 @@ func TestAFailedSyncStopsTheNodeAndAcknowledgesNothing(t *testing.T) {
 	}
 }
 
+// An idle group's entries in two segments: when those of the first have been copied forward, those of the second are
+// no longer the first that stand in the oldest segment.
 func TestSegmentsAreReclaimedThoughAnIdleGroupPinsTheOldest(t *testing.T) {
 	fsys := newMemFS()
 	w := openTestWAL(t, fsys)
 	idle, busy := joined(w, 1), joined(w, 2)
-	if err := idle.StoreLogs([]*raft.Log{command(1, 1, "kept"), command(2, 1, "kept too")}); err != nil {
-		t.Fatal(err)
-	}
 	for i := uint64(1); i <= 400; i++ {
 		if err := busy.StoreLog(command(i, 1, strings.Repeat("b", 1000))); err != nil {
 			t.Fatal(err)
+		}
+		if i <= 20 && i%10 == 1 {
+			if err := idle.StoreLog(command(1+i/10, 1, "kept")); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if i%20 == 0 {
 			if err := busy.DeleteRange(1, i-1); err != nil {
 				t.Fatal(err)
 			}
-			if oldest, crowded := w.oldest(); crowded {
-				idle.release(oldest)
-			}
+		}
+		if oldest, crowded := w.oldest(); crowded {
+			idle.release(oldest)
 		}
 	}
 	_ = w.close()
@@ -426,8 +430,37 @@ func TestSegmentsAreReclaimedThoughAnIdleGroupPinsTheOldest(t *testing.T) {
 	if n := len(w.segments); n > maxWALSegments+8 {
 		t.Errorf("%d segments are left, want about %d", n, maxWALSegments)
 	}
-	var e raft.Log
-	if err := joined(w, 1).GetLog(2, &e); err != nil || string(e.Data) != "kept too" {
-		t.Errorf("the idle group's entry is %q (%v), want it kept", e.Data, err)
+	for i := range uint64(2) {
+		var e raft.Log
+		if err := joined(w, 1).GetLog(1+i, &e); err != nil || string(e.Data) != "kept" {
+			t.Errorf("the idle group's entry %d is %q (%v), want it kept", 1+i, e.Data, err)
+		}
+	}
+}
+
+// What a group keeps behind its snapshot for followers that lag may not pin a segment, even if it is the whole log.
+func TestALogThatASnapshotCoversWhollyDoesNotPinItsSegment(t *testing.T) {
+	o := Options{Dir: "d", FS: newMemFS(), SegmentBytes: 8 * copyForwardBytes, SnapshotBytes: 8 * copyForwardBytes * trailingPart, Fatal: func(error) {}}
+	w, err := openWAL(o, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	w.async = false
+	l := joined(w, 1)
+	half := strings.Repeat("h", copyForwardBytes/2)
+	if err := l.StoreLogs([]*raft.Log{command(1, 1, half), command(2, 1, half), command(3, 1, half)}); err != nil {
+		t.Fatal(err)
+	}
+	l.snapshotted(3)
+	if first, _ := l.FirstIndex(); first != 1 {
+		t.Fatalf("the log begins with entry %d, want all kept for followers that lag", first)
+	}
+	oldest := w.current()
+	if l.release(oldest) {
+		t.Error("the group asks for a snapshot although it has one of everything")
+	}
+	if first, _ := l.FirstIndex(); first != 3 {
+		t.Errorf("the log begins with entry %d, want 3", first)
 	}
 }
