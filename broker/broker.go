@@ -49,7 +49,7 @@ type Peers interface {
 // Methods of [Peers], answered by [Broker.ServeCall].
 const (
 	MethodPublish    uint8 = 1 + iota // proposals for one partition, at its leader
-	MethodRead                        // what a reader wants of a partition
+	_                                 // MethodRead before its question had began, since and last
 	MethodLive                        // an event that is never stored
 	MethodTopics                      // topics of the partitions held here
 	MethodConsumer                    // a consumer's begin, end or progress, at its partition's leader
@@ -57,8 +57,10 @@ const (
 	MethodSum                         // the sum of a full segment
 	MethodRecord                      // a record's bytes, to repair another replica's
 	MethodLeader                      // who leads a partition, as the asked node knows
+	_                                 // MethodFeed before its question told a feed at 0 from one that has nothing
+	MethodFeedChange                  // what else those follow whom MethodFeed serves
+	MethodRead                        // what a reader wants of a partition
 	MethodFeed                        // a stream of what a node's readers follow; answered by [Broker.ServeStream]
-	MethodFeedChange                  // what else they follow
 )
 
 // Options configure a [Broker].

@@ -28,6 +28,7 @@ type feed struct {
 	interests interests
 	readers   map[*Subscription]bool // who has interests here; true: in the wider ones
 	upTo      uint64                 // position that the source has come to
+	heard     time.Time              // when it said so; zero: never
 	over      bool
 }
 
@@ -66,12 +67,19 @@ func (fd *feed) awaits(s *reading, l *lane) bool {
 	})
 }
 
+// current says whether a source has told so lately where it is that there is
+// nothing more than the feed has. fd.mu is held.
+func (fd *feed) current() bool { return time.Since(fd.heard) <= feedCurrent }
+
 // read gives what a lane has here. ok is false where it has to read elsewhere.
 func (fd *feed) read(s *reading, l *lane, limit int, upTo uint64) (f found, ok bool) {
 	fd.mu.RLock()
 	defer fd.mu.RUnlock()
+	// Who has nothing here that is current is not at the end, but waits here all the
+	// same: to ask elsewhere again and again is for polls (settleElsewhere).
+	current := upTo != 0 || fd.current()
 	if fd.awaits(s, l) {
-		return found{upTo: l.position, end: upTo == 0}, true
+		return found{upTo: l.position, end: upTo == 0 && current}, true
 	}
 	if !fd.serves(s, l) {
 		return f, false
@@ -92,6 +100,7 @@ func (fd *feed) read(s *reading, l *lane, limit int, upTo uint64) (f found, ok b
 		}
 		f.records, bytes = append(f.records, r), bytes+len(r.Data)
 	}
+	f.end = f.end && current
 	l.ended = fd.ended(s, l)
 	return f, true
 }
@@ -124,7 +133,7 @@ func (fd *feed) ended(s *reading, l *lane) bool {
 func (fd *feed) begin(s *reading, l *lane, floor uint64) bool {
 	fd.mu.RLock()
 	defer fd.mu.RUnlock()
-	if l.start.Kind != protocol.StartLatest || len(l.members) != 1 || fd.upTo < floor {
+	if l.start.Kind != protocol.StartLatest || len(l.members) != 1 || fd.upTo < floor || !fd.current() {
 		return false
 	}
 	i := fd.interests.all[s.selectors[l.members[0]].String()]
@@ -135,11 +144,12 @@ func (fd *feed) begin(s *reading, l *lane, floor uint64) bool {
 	return true
 }
 
-// reaches says whether the feed serves a lane and has come to a position.
+// reaches says whether the feed serves a lane, has come to a position and is kept
+// up.
 func (fd *feed) reaches(s *reading, l *lane, position uint64) bool {
 	fd.mu.RLock()
 	defer fd.mu.RUnlock()
-	return fd.upTo >= position && fd.serves(s, l)
+	return fd.upTo >= position && fd.current() && fd.serves(s, l)
 }
 
 // since is the position from which on the feed serves what a lane wants, as far
@@ -281,7 +291,7 @@ func (fd *feed) take(f *feedFrame, now time.Time) (w feedWakes, ok bool) {
 			w.topics = append(w.topics, r.Topic)
 		}
 	}
-	fd.upTo = max(fd.upTo, f.upTo)
+	fd.upTo, fd.heard = max(fd.upTo, f.upTo), now
 	fd.evict(now)
 	return w, true
 }

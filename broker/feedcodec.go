@@ -10,13 +10,18 @@ import (
 type feedQuestion struct {
 	partition uint16
 	id        uint64 // of the stream, by which it is found when the interest changes
-	from      uint64 // where the asking feed ends; 0: it has nothing
+	from      uint64 // where the asking feed ends
+	begun     bool   // it has everything up to there, even if that is 0; else the stream begins at the source's end
 	anyone    bool   // a replica will do that follows another leader
 	selectors []string
 }
 
 func (q *feedQuestion) append(dst []byte) []byte {
-	for _, v := range []uint64{uint64(q.partition), q.id, q.from, uint64(flag(q.anyone))} {
+	from := uint64(0)
+	if q.begun {
+		from = q.from + 1
+	}
+	for _, v := range []uint64{uint64(q.partition), q.id, from, uint64(flag(q.anyone))} {
 		dst = appendUvarint(dst, v)
 	}
 	return appendTexts(dst, q.selectors)
@@ -24,7 +29,11 @@ func (q *feedQuestion) append(dst []byte) []byte {
 
 func decodeFeedQuestion(b []byte) (q feedQuestion, err error) {
 	r := protocol.NewBinaryReader(b)
-	q.partition, q.id, q.from, q.anyone = uint16(r.Uvarint()), r.Uvarint(), r.Uvarint(), r.Uvarint() == 1
+	q.partition, q.id = uint16(r.Uvarint()), r.Uvarint()
+	if from := r.Uvarint(); from > 0 {
+		q.begun, q.from = true, from-1
+	}
+	q.anyone = r.Uvarint() == 1
 	q.selectors = readTexts(r)
 	return q, r.Err()
 }

@@ -7,9 +7,14 @@ import (
 )
 
 func TestWhatAFeedSaysIsReadAsItWasWritten(t *testing.T) {
-	q := feedQuestion{partition: 3, id: 1 << 60, from: 4, anyone: true, selectors: []string{"a", "b.*", "$"}}
-	if got, err := decodeFeedQuestion(q.append(nil)); err != nil || !reflect.DeepEqual(got, q) {
-		t.Errorf("question: got %+v, %v, want %+v", got, err, q)
+	for _, q := range []feedQuestion{
+		{partition: 3, id: 1 << 60, from: 4, begun: true, anyone: true, selectors: []string{"a", "b.*", "$"}},
+		{begun: true, selectors: []string{"a"}},
+		{selectors: []string{"a"}},
+	} {
+		if got, err := decodeFeedQuestion(q.append(nil)); err != nil || !reflect.DeepEqual(got, q) {
+			t.Errorf("question: got %+v, %v, want %+v", got, err, q)
+		}
 	}
 	c := feedChange{partition: 3, id: 5, drop: []string{"a"}, add: []string{"b", "c.**"}}
 	if got, err := decodeFeedChange(c.append(nil)); err != nil || !reflect.DeepEqual(got, c) {
@@ -31,7 +36,7 @@ func TestWhatAFeedSaysIsReadAsItWasWritten(t *testing.T) {
 }
 
 func FuzzFeedQuestion(f *testing.F) {
-	f.Add((&feedQuestion{partition: 3, from: 4, selectors: []string{"a", "b.*", "$"}}).append(nil))
+	f.Add((&feedQuestion{partition: 3, from: 4, begun: true, selectors: []string{"a", "b.*", "$"}}).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		q, err := decodeFeedQuestion(b)
 		if err != nil {

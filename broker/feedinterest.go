@@ -149,11 +149,12 @@ func (in *interests) askAll() (selectors []string) {
 }
 
 // askMore lists what the source has not been told yet, at most a call's worth.
-// Drops come first, since what was dropped may be among the others again.
+// Drops come first, since what was dropped may be among the others again. While
+// it owes too many answers it is told nothing more.
 func (in *interests) askMore() (add, drop []string) {
 	n := min(len(in.drops), maxFeedChange)
 	drop, in.drops = in.drops[:n:n], in.drops[n:]
-	for len(in.drops) == 0 && len(in.fresh) > 0 && len(add) < maxFeedChange {
+	for len(in.drops) == 0 && len(in.fresh) > 0 && len(add) < maxFeedChange && len(in.asked) < 2*maxFeedSelectors {
 		i := in.fresh[0]
 		in.fresh[0], in.fresh = nil, in.fresh[1:]
 		if i.dropped {

@@ -17,6 +17,7 @@ type feedSource struct {
 	id        uint64
 	partition *Partition
 	ready     chan struct{} // capacity 1: something was applied, or the interest has changed
+	begun     bool          // it has a place; else it begins at the replica's end
 	// The sending goroutine's own: when the last frame was sent, and up to where it went.
 	said time.Time
 	told uint64
@@ -30,7 +31,7 @@ type feedSource struct {
 }
 
 func newFeedSource(p *Partition, q *feedQuestion) (*feedSource, error) {
-	src := &feedSource{id: q.id, partition: p, ready: make(chan struct{}, 1), told: q.from, position: q.from, texts: map[string]struct{}{}}
+	src := &feedSource{id: q.id, partition: p, begun: q.begun, ready: make(chan struct{}, 1), told: q.from, position: q.from, texts: map[string]struct{}{}}
 	return src, src.change(nil, q.selectors)
 }
 
@@ -60,7 +61,7 @@ func (src *feedSource) change(drop, add []string) error {
 		}
 		delete(src.texts, text)
 	}
-	if len(src.texts)+len(add) > 2*maxFeedSelectors {
+	if len(src.texts)+len(add) > 2*maxFeedSelectors || len(src.fresh)+len(add) > 2*maxFeedSelectors {
 		return protocol.Overloaded.Errorf("feed of partition %d: more than %d topics", src.partition.id, 2*maxFeedSelectors)
 	}
 	for _, text := range add {
@@ -152,7 +153,7 @@ func (p *Partition) addSource(src *feedSource) error {
 	if len(p.sources) >= maxSources {
 		return protocol.Overloaded.Errorf("%d nodes are fed from partition %d here already", maxSources, p.id)
 	}
-	if src.position == 0 {
+	if !src.begun {
 		src.position, src.told = p.position, p.position
 	}
 	p.sources = append(slices.Clone(p.sources), src) // whoever wakes them holds no lock

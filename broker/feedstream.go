@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,16 +22,18 @@ type feedStream struct {
 	heard  atomic.Int64 // nanoseconds since 1970 of the last frame; 0: none yet
 	first  chan struct{}
 	leader string // where it says to go on, "" if it does not
+	back   bool   // it ended since the leader, which was mute, answers again
 }
 
 // run keeps a stream from one of the partition's replicas until ctx ends.
 func (fd *feed) run(ctx context.Context) {
-	pause := retryPause
+	pause, mute := retryPause, map[string]bool{}
 	for failed := 0; ctx.Err() == nil; Pause(ctx, pause) {
-		if fd.round(ctx, failed >= feedPatience) {
+		if fd.round(ctx, mute) {
 			failed, pause = 0, retryPause
 			continue
 		}
+		clear(mute)
 		pause = min(2*pause, feedTick)
 		if failed++; failed > feedPatience {
 			fd.lose()
@@ -38,26 +41,51 @@ func (fd *feed) run(ctx context.Context) {
 	}
 }
 
-// round asks the replicas, the leader first, until one has sent something. One
-// that names another leader is followed there, once.
-func (fd *feed) round(ctx context.Context, anyone bool) (sent bool) {
-	b := fd.broker
-	tried := map[string]bool{}
-	for _, node := range b.replicaNodes(fd.partition) {
-		for node != "" && !tried[node] && ctx.Err() == nil {
-			tried[node] = true
-			st := &feedStream{feed: fd, node: node, id: rand.Uint64(), first: make(chan struct{})}
-			st.follow(ctx, anyone)
-			if st.leader != "" {
-				b.leaders.note(fd.partition, st.leader)
-			}
-			if st.heard.Load() != 0 {
-				return true
-			}
-			node = st.leader
+// round asks the replicas, the leader first but those that were mute last, until
+// one has sent something.
+func (fd *feed) round(ctx context.Context, mute map[string]bool) (sent bool) {
+	nodes := fd.broker.replicaNodes(fd.partition)
+	slices.SortStableFunc(nodes, func(a, b string) int { return int(flag(mute[a])) - int(flag(mute[b])) })
+	for _, node := range nodes {
+		if ctx.Err() != nil {
+			return false
+		}
+		if fd.ask(ctx, node, mute) {
+			return true
 		}
 	}
 	return false
+}
+
+// ask takes what a node sends, or the leader that it names. Where that is mute the
+// node has to do: who follows has the log, though late.
+func (fd *feed) ask(ctx context.Context, node string, mute map[string]bool) (sent bool) {
+	st := fd.attempt(ctx, node, false, mute)
+	if leader := st.leader; leader != "" {
+		fd.broker.leaders.note(fd.partition, leader)
+		if !mute[leader] {
+			st = fd.attempt(ctx, leader, false, mute)
+		}
+		if mute[leader] && ctx.Err() == nil {
+			st = fd.attempt(ctx, node, true, mute)
+		}
+	}
+	return st.heard.Load() != 0
+}
+
+// attempt is one stream, and notes whether its source was mute in the end.
+func (fd *feed) attempt(ctx context.Context, node string, anyone bool, mute map[string]bool) *feedStream {
+	st := &feedStream{feed: fd, node: node, id: rand.Uint64(), first: make(chan struct{})}
+	st.follow(ctx, anyone)
+	switch {
+	case st.back:
+		clear(mute)
+	case st.leader == "" && (st.heard.Load() == 0 || st.silence() >= feedSilence):
+		mute[node] = true
+	default:
+		delete(mute, node)
+	}
+	return st
 }
 
 // follow takes what a node sends until that ends, or another node is the better
@@ -83,7 +111,7 @@ func (st *feedStream) follow(ctx context.Context, anyone bool) {
 func (fd *feed) question(id uint64, anyone bool) feedQuestion {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	return feedQuestion{partition: fd.partition, id: id, from: fd.upTo, anyone: anyone, selectors: fd.interests.askAll()}
+	return feedQuestion{partition: fd.partition, id: id, from: fd.upTo, begun: !fd.heard.IsZero(), anyone: anyone, selectors: fd.interests.askAll()}
 }
 
 // receive takes one frame.
@@ -110,24 +138,27 @@ func (st *feedStream) receive(frame []byte) error {
 
 // watch returns when the stream is of no use any more.
 func (st *feedStream) watch(ctx context.Context, anyone bool) {
-	limit := feedSilenceLimit // to the first frame
-	if anyone {
-		limit = feedDetour // then the leader's turn comes again
-	}
-	giveUp := time.NewTimer(limit)
-	defer giveUp.Stop()
 	tick := time.NewTicker(feedLead)
 	defer tick.Stop()
-	for {
+	began := time.Now()
+	mute, _ := st.feed.broker.Leader(st.feed.partition)
+	for looked := began; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-giveUp.C:
-			if anyone || st.heard.Load() == 0 {
+		case <-tick.C:
+		}
+		switch {
+		case st.heard.Load() == 0:
+			if time.Since(began) >= feedSilenceLimit {
 				return
 			}
-		case <-tick.C:
-			if st.heard.Load() != 0 && st.silent(ctx) {
+		case st.silent(ctx):
+			return
+		case anyone && time.Since(looked) >= feedTick:
+			looked = time.Now()
+			leader := st.leads(ctx, mute)
+			if st.back = (leader != mute || time.Since(began) >= feedDetour) && st.answers(ctx, leader); st.back {
 				return
 			}
 		}
@@ -174,18 +205,36 @@ func (st *feedStream) change(ctx context.Context) error {
 	}
 }
 
+// silence is for how long the source has said nothing, once it has said something.
+func (st *feedStream) silence() time.Duration { return time.Since(time.Unix(0, st.heard.Load())) }
+
 // silent says whether the source has said nothing for so long that it is given
 // up: at once if another node leads, since a frozen process looks alive to its
 // peers.
 func (st *feedStream) silent(ctx context.Context) bool {
-	silence := time.Since(time.Unix(0, st.heard.Load()))
+	silence := st.silence()
 	if silence < feedSilence {
 		return false
 	}
+	leader := st.leads(ctx, st.node)
+	return silence >= feedSilenceLimit || leader != "" && leader != st.node
+}
+
+// answers says whether a node can be reached.
+func (st *feedStream) answers(ctx context.Context, node string) bool {
+	ctx, cancel := context.WithTimeout(ctx, leaderAnswer)
+	defer cancel()
+	_, err := st.feed.broker.peers.Call(ctx, node, MethodLeader, appendUvarint(nil, uint64(st.feed.partition)))
+	return err == nil
+}
+
+// leads is who leads, "" if that is not known. Others are asked than the one that
+// may be mute.
+func (st *feedStream) leads(ctx context.Context, mute string) string {
 	b, partition := st.feed.broker, st.feed.partition
 	if b.logOf(partition) == nil {
-		b.askWhoLeads(ctx, partition, st.node)
+		b.askWhoLeads(ctx, partition, mute)
 	}
-	leader, known := b.Leader(partition)
-	return silence >= feedSilenceLimit || known && leader != st.node
+	leader, _ := b.Leader(partition)
+	return leader
 }

@@ -59,13 +59,15 @@ const (
 	feedKeep         = 30 * time.Second       // a copied event stays in memory
 	feedBeat         = 500 * time.Millisecond // a stream says where it is at least so often
 	feedLead         = 250 * time.Millisecond // between a source's looks whether it is the right one, and a feed's whether it is heard
+	feedCurrent      = 2 * feedBeat           // a feed that has heard nothing for longer may lack something
 	feedSilence      = time.Second            // of a source, after which others are asked who leads
-	feedSilenceLimit = 4 * time.Second        // after which it is given up
-	feedDetour       = 5 * time.Second        // a source that is not the leader's is kept
+	feedSilenceLimit = 2 * time.Second        // after which it is given up
+	feedDetour       = 5 * time.Second        // for which a leader that was mute is left alone; another one is not
 	feedPatience     = 3                      // rounds without any source after which readers ask for themselves
 
 	feedRetry     = 200 * time.Millisecond
 	remoteTimeout = 5 * time.Second
+	remoteHedge   = 200 * time.Millisecond // without an answer, after which the next replica is asked too
 	maxReadEvents = 1024
 	maxTopicsPage = 1000
 	maxPolicies   = 10_000

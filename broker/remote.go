@@ -176,30 +176,6 @@ func (s *reading) question(l *lane, upTo uint64) question {
 	return q
 }
 
-// askReplica asks the leader, then the other replicas.
-func (b *Broker) askReplica(ctx context.Context, partition uint16, q question) (remoteFound, error) {
-	req := q.append(nil)
-	var err error = errNotJoined()
-	for _, node := range b.replicaNodes(partition) {
-		call, cancel := context.WithTimeout(ctx, remoteTimeout)
-		var answer []byte
-		if leader, known := b.Leader(partition); known && leader == node {
-			var done context.CancelFunc
-			call, done = b.whileLeads(call, partition, node)
-			defer done()
-		}
-		answer, err = b.peers.Call(call, node, MethodRead, req)
-		cancel()
-		if err == nil {
-			return decodeRemoteFound(answer)
-		}
-		if ctx.Err() != nil {
-			return remoteFound{}, ctx.Err()
-		}
-	}
-	return remoteFound{}, err
-}
-
 // serveRead answers a question from the local replica.
 func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 	q, err := decodeQuestion(req)

@@ -164,6 +164,11 @@ func (r *record) load(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if len(b.Items) == 0 {
+			if err := sub.Settle(ctx); err != nil { // not up to date: pulling alone does not wait
+				return err
+			}
+		}
 	}
 }
 
