@@ -25,7 +25,7 @@ type RecoverOptions struct {
 
 // Inspect tells what the data directory of a node that does not run has.
 func Inspect(dir string) (Inspection, error) {
-	r, err := openRest(dir, false, nil)
+	r, err := openRest(dir, false, asideBy, nil)
 	if err != nil {
 		return Inspection{}, err
 	}
@@ -37,7 +37,11 @@ func Inspect(dir string) (Inspection, error) {
 // alone, once all of them were recovered alike. Without Yes it only says what it
 // would do. One that was cut short goes on as it was begun.
 func Recover(o RecoverOptions) (plan RecoveryPlan, err error) {
-	r, err := openRest(o.DataDir, o.RecreateLost, o.Log)
+	by := asideBy
+	if o.RecreateLost {
+		by = "with --yes, too,"
+	}
+	r, err := openRest(o.DataDir, o.RecreateLost && o.Yes, by, o.Log)
 	if err != nil {
 		return plan, err
 	}
@@ -69,9 +73,13 @@ type rest struct {
 	fatal chan error // capacity 1
 }
 
+// asideBy is how a recovery is told to put damaged replicas aside.
+const asideBy = "with --recreate-lost and --yes"
+
 // openRest opens an existing data directory. With damaged set, what of it can't be
-// trusted is put aside, as if it was not there; else that is refused.
-func openRest(dir string, damaged bool, log *slog.Logger) (*rest, error) {
+// trusted is put aside, as if it was not there; else that is refused, with how to do it,
+// and nothing is changed.
+func openRest(dir string, damaged bool, by string, log *slog.Logger) (*rest, error) {
 	if _, err := os.Stat(filepath.Join(dir, identityFile)); err != nil {
 		return nil, fmt.Errorf("%s is no node's data directory: %w", dir, err)
 	}
@@ -84,7 +92,7 @@ func openRest(dir string, damaged bool, log *slog.Logger) (*rest, error) {
 		Dir: h.dir, NodeID: h.NodeID, Log: log, Fatal: func(err error) { r.fatal <- err },
 		Rebuild: func(damage error) error {
 			if !damaged {
-				return fmt.Errorf("%w: with --recreate-lost it is put aside, and begun anew if no other survivor has it", damage)
+				return fmt.Errorf("%w: %s it is put aside, and begun anew if no other survivor has it; nothing was changed", damage, by)
 			}
 			return nil
 		},

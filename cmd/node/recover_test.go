@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,7 +78,7 @@ func TestARecoveryThatWasCutShortIsFinishedBeforeTheNodeRuns(t *testing.T) {
 func TestPartitionsThatNobodyHasAreBegunAnewOnlyIfAskedFor(t *testing.T) {
 	dir := t.TempDir()
 	runOnce(t, dir, "1")
-	r, err := openRest(dir, false, nil)
+	r, err := openRest(dir, false, asideBy, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,5 +106,53 @@ func TestWhatIsNoDataDirectoryIsNotRecovered(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("it was made")
+	}
+}
+
+// contents is what stands in all files below a directory.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		files[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestARecoveryThatIsOnlyPlannedChangesNothingOfDamage(t *testing.T) {
+	dir := t.TempDir()
+	runOnce(t, dir, "the needle")
+	runOnce(t, dir, "behind it")
+	damaged := ""
+	for path, text := range contents(t, dir) {
+		if at := strings.Index(text, "the needle"); at >= 0 && strings.HasSuffix(path, ".wal") {
+			damaged = path
+			if err := os.WriteFile(path, []byte(text[:at]+"THE"+text[at+3:]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if damaged == "" {
+		t.Fatal("the event is in no file of the log")
+	}
+	before := contents(t, dir)
+	for _, o := range []RecoverOptions{{DataDir: dir}, {DataDir: dir, Yes: true}, {DataDir: dir, RecreateLost: true}} {
+		if _, err := Recover(o); err == nil || !strings.Contains(err.Error(), "--yes") {
+			t.Errorf("%+v: got %v, want a refusal that says how damage is put aside", o, err)
+		}
+		if after := contents(t, dir); !maps.Equal(before, after) {
+			t.Fatalf("%+v changed the data directory", o)
+		}
+	}
+	if plan, err := Recover(RecoverOptions{DataDir: dir, RecreateLost: true, Yes: true}); err != nil || len(plan.Lost) == 0 {
+		t.Errorf("got %+v, %v, want the damaged partition begun anew", plan, err)
 	}
 }

@@ -86,7 +86,7 @@ func planRecovery(all []Inspection) (RecoveryPlan, error) {
 		plan.Survivors = append(plan.Survivors, in.NodeName)
 	}
 	for _, n := range best.Nodes {
-		if !slices.Contains(plan.Survivors, n) {
+		if !slices.ContainsFunc(plan.Survivors, func(s NodeName) bool { return s.ID == n.ID }) {
 			plan.GivenUp = append(plan.GivenUp, n)
 		}
 	}

@@ -126,7 +126,7 @@ func recoverCluster(c *cli.Context) error {
 		return printed
 	}
 	if err == nil && !o.Yes {
-		err = &usage{"nothing was changed; to do this, add --yes", helpFor(c)}
+		_, err = fmt.Fprintln(c.App.ErrWriter, "pushd: nothing was changed; to do this, add --yes")
 	}
 	return err
 }
