@@ -11,6 +11,7 @@ import (
 // Catalog is what the meta group has decided: an immutable copy.
 type Catalog struct {
 	ClusterID  string // "" until the cluster is founded
+	CursorKey  []byte `json:",omitempty"` // what cursors are signed by, which no client gets to see
 	Partitions [][]string
 	Nodes      map[string]CatalogNode // by id
 	Policies   []protocol.Policy      // most specific first
@@ -30,7 +31,7 @@ type CatalogNode struct {
 // Salt binds cursors to the cluster, recovered or not.
 func (c *Catalog) Salt() protocol.Salt {
 	origin, _ := protocol.Recoveries(c.ClusterID)
-	return protocol.SaltOf(origin)
+	return protocol.SaltOf(origin + string(c.CursorKey))
 }
 
 // partitionOf places a topic.

@@ -159,7 +159,7 @@ func TestAReplicaFilledAfterALostQuorumIsTheSame(t *testing.T) {
 func TestARecoveredCatalogHasTheSurvivorsOnly(t *testing.T) {
 	m := NewMeta()
 	for i, c := range []MetaCommand{
-		CreateCluster{ClusterID: "c", Partitions: 2, Node: PutNode{ID: "1", Name: "n1"}},
+		CreateCluster{ClusterID: "c", CursorKey: []byte("key"), Partitions: 2, Node: PutNode{ID: "1", Name: "n1"}},
 		PutNode{ID: "2", Name: "n2"},
 		PutNode{ID: "3", Name: "n3"},
 		LeaveNode{ID: "2"},
@@ -171,8 +171,11 @@ func TestARecoveredCatalogHasTheSurvivorsOnly(t *testing.T) {
 		}
 	}
 	c := m.Catalog()
-	if len(c.Nodes) != 2 || c.Nodes["2"].Name != "n2" || c.Nodes["2"].Leaving || len(c.Removed) != 2 || c.Salt() != (&Catalog{ClusterID: "c"}).Salt() {
+	if len(c.Nodes) != 2 || c.Nodes["2"].Name != "n2" || c.Nodes["2"].Leaving || len(c.Removed) != 2 || c.Salt() != (&Catalog{ClusterID: "c", CursorKey: []byte("key")}).Salt() {
 		t.Errorf("got %+v, want n2 and the new n3, two removed nodes, and the cursors' salt as before", c)
+	}
+	if known := (&Catalog{ClusterID: "c"}); c.Salt() == known.Salt() {
+		t.Error("who knows the cluster's id can sign cursors")
 	}
 	if err := m.Apply(9, PutNode{ID: "1", Name: "n1"}.Encode()); err == nil {
 		t.Error("a node that was given up came back")

@@ -40,6 +40,7 @@ type MetaCommand interface{ Encode() []byte }
 // partition.
 type CreateCluster struct {
 	ClusterID  string
+	CursorKey  []byte // drawn at random, for the cluster's life: see [Catalog]
 	Partitions int
 	Node       PutNode
 }
@@ -176,7 +177,7 @@ func (c *Catalog) create(e *CreateCluster) error {
 	if c.ClusterID != "" {
 		return fmt.Errorf("the cluster %s exists already", c.ClusterID)
 	}
-	c.ClusterID = e.ClusterID
+	c.ClusterID, c.CursorKey = e.ClusterID, e.CursorKey
 	for range e.Partitions {
 		c.Partitions = append(c.Partitions, []string{e.Node.ID})
 	}

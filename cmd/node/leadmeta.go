@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"slices"
 	"strings"
 
@@ -37,8 +38,10 @@ func (n *Node) found(ctx context.Context) {
 	if !n.home.Founder || n.home.Founded {
 		return // the catalog is there, and only has to be read yet
 	}
+	key := make([]byte, cursorKeyBytes)
+	_, _ = rand.Read(key) // which never fails
 	n.propose(ctx, "found cluster", broker.CreateCluster{
-		ClusterID: n.home.ClusterID, Partitions: n.cfg.Partitions,
+		ClusterID: n.home.ClusterID, CursorKey: key, Partitions: n.cfg.Partitions,
 		Node: broker.PutNode{ID: n.home.NodeID, Name: n.cfg.NodeName, Zone: n.cfg.Zone, Role: n.cfg.Role},
 	})
 }

@@ -10,6 +10,7 @@ const (
 	defaultGrace      = 10 * time.Minute
 	minGrace          = time.Second
 	maxNameBytes      = 64
+	cursorKeyBytes    = 32  // of what cursors are signed by
 	maxSocketPath     = 107 // bytes of a Unix socket's path; the kernel's
 	metaVoters        = 5   // more voters slow every catalog change and add no safety worth it
 
