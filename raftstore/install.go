@@ -49,7 +49,11 @@ func (p *port) install(conn net.Conn, id string, to route, q *raft.InstallSnapsh
 	if _, err := conn.Write(appendInstall(nil, to, q)); err != nil {
 		return err
 	}
-	n, copyErr := io.Copy(conn, r)
+	from := &sourceReader{from: r}
+	n, copyErr := io.Copy(conn, from)
+	if from.err != nil { // the follower waits for the rest, so it has no answer to wait for
+		return fmt.Errorf("read snapshot: %w", from.err)
+	}
 	if copyErr == nil && n != q.Size {
 		return fmt.Errorf("snapshot has %d bytes, want %d", n, q.Size)
 	}
@@ -64,6 +68,20 @@ func (p *port) install(conn net.Conn, id string, to route, q *raft.InstallSnapsh
 		return fmt.Errorf("%s: %s", id, f.body)
 	}
 	return parseAnswer(f, header(id), a)
+}
+
+// sourceReader keeps the error of what is copied apart from that of where it goes.
+type sourceReader struct {
+	from io.Reader
+	err  error
+}
+
+func (s *sourceReader) Read(b []byte) (int, error) {
+	n, err := s.from.Read(b)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
 }
 
 // steadyConn fails when no progress is made for a while, however long the whole takes.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -263,5 +264,27 @@ func TestASnapshotOfOwnDoesNotRemoveOneThatIsReceived(t *testing.T) {
 	again, err := openSnapshots(s.fs, "d", "d/raft/g00001", func(uint64) {})
 	if err != nil || again.newest() == nil || again.newest().Index != 9 {
 		t.Errorf("after a restart: %v, %+v, want the snapshot at 9", err, again)
+	}
+}
+
+// The leader gives up at once when it can not read its own snapshot: the follower, which waits for the rest, has
+// nothing to answer.
+func TestASnapshotThatCanNotBePassedOnIsNotWaitedFor(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	go func() { _, _ = io.Copy(io.Discard, there) }() // takes all and answers nothing
+	r := &snapshotReader{manifest: &manifest{Received: true}}
+	p := &port{mux: &mux{}}
+	done := make(chan error, 1)
+	go func() {
+		done <- p.install(here, "node-2", route{}, &raft.InstallSnapshotRequest{Size: 10}, &raft.InstallSnapshotResponse{}, r)
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a snapshot that can not be read was installed")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the leader waits for an answer that can not come")
 	}
 }
