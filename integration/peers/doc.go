@@ -15,7 +15,7 @@
 // by the clock that the kernel keeps for it: on loopback that includes what the
 // kernel does to deliver.
 //
-// With PUSHD_BENCH=long it takes some 12 minutes, otherwise one. Memory is what
+// With PUSHD_BENCH=long it takes some 15 minutes, otherwise one. Memory is what
 // the process has in use as it is, whatever its garbage collector has yet to do.
 //
 // An event at a time means that the next is published when everybody has the
