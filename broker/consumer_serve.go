@@ -147,13 +147,13 @@ func (b *Broker) CheckStart(topics []string, after string) error {
 	if err != nil || start.Kind != protocol.StartCursor {
 		return err
 	}
-	_, err = protocol.ParseCursor(start.Cursor, b.catalog.Load().Salt())
-	if err != nil {
-		return err
+	catalog := b.catalog.Load()
+	if len(catalog.Partitions) == 0 {
+		return errNotJoined()
 	}
 	s := newReader(b, selectors)
-	s.salt = b.catalog.Load().Salt()
-	return s.begin(b.catalog.Load(), start)
+	s.salt = catalog.Salt()
+	return s.begin(catalog, start)
 }
 
 // The following are for the dispatcher at a partition's leader.
