@@ -81,8 +81,7 @@ func BenchmarkStart(b *testing.B) {
 	for range b.N {
 		p := newNode(b, "n1")
 		began := time.Now()
-		p.start()
-		p.waitReady()
+		p.serve()
 		total += time.Since(began)
 		p.kill()
 	}

@@ -41,8 +41,7 @@ func TestAClusterGrowsFromOneNodeToThreeByItself(t *testing.T) {
 			t.Errorf("%s without the founder: got %d events, want 40", p.name, len(page.Events))
 		}
 	}
-	first.start() // by the same command line, which names no other node
-	first.waitReady()
+	first.serve() // by the same command line, which names no other node
 	first.waitReplicas(3)
 	if page := first.page("topic=after"); len(page.Events) != 2 {
 		t.Errorf("the founder come back: got %d of the 2 events from while it was away", len(page.Events))
@@ -99,8 +98,7 @@ func TestPublishingGoesOnWithinTwoSecondsOfALeadersDeath(t *testing.T) {
 		if page := other.page("topic=" + topic); len(page.Events) != 2 {
 			t.Errorf("%s: got %d events, want both", topic, len(page.Events))
 		}
-		victim.start()
-		victim.waitReady()
+		victim.serve()
 		victim.waitReplicas(3)
 	}
 }
@@ -123,8 +121,7 @@ func TestAStoppedNodeHandsOverAndStaysAMember(t *testing.T) {
 	if err := other.getJSON("/v1/cluster", &s); err != nil || len(s.Nodes) != 3 {
 		t.Errorf("nodes after one stopped: got %d, %v, want 3", len(s.Nodes), err)
 	}
-	victim.start()
-	victim.waitReady()
+	victim.serve()
 }
 
 func TestANodeThatMayNotJoinSaysWhy(t *testing.T) {

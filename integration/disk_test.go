@@ -67,8 +67,7 @@ func TestAFullDiskRefusesEventsServesReadersAndRecovers(t *testing.T) {
 		dir := smallDisk(t, 200) // a tenth, 20 MiB, is the least; a quarter of that for anything
 		p := newNode(t, fmt.Sprint("n", i+1), join...)
 		p.dir = dir
-		p.start()
-		p.waitReady()
+		p.serve()
 		nodes = append(nodes, p)
 	}
 	nodes[0].waitReplicas(3)
@@ -92,8 +91,7 @@ func TestAFullDiskRefusesEventsServesReadersAndRecovers(t *testing.T) {
 		for _, p := range nodes {
 			select {
 			case <-p.exited:
-				p.start()
-				p.waitReady()
+				p.serve()
 			default:
 			}
 		}
@@ -166,8 +164,7 @@ func TestANodeWhoseSyncFailsStopsAtOnce(t *testing.T) {
 			t.Errorf("its last words lack %q:\n%s", want, victim.stderr)
 		}
 	}
-	victim.start() // the disk is well again
-	victim.waitReady()
+	victim.serve() // the disk is well again
 	nodes[0].waitWhole(3)
 	if page := victim.page("topic=eio&after=earliest"); len(page.Events) < int(stored.Offset) {
 		t.Errorf("the node come back has %d events, want %d", len(page.Events), stored.Offset)

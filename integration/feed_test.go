@@ -26,8 +26,7 @@ func TestAnEdgeNodeFeedsItsReadersOverTheDeathOfALeader(t *testing.T) {
 		leader := leaderOf(t, nodes, topic)
 		leader.kill()
 		load.waitFor(load.acked.Load() + 100)
-		leader.start()
-		leader.waitReady()
+		leader.serve()
 		leader.waitReplicas(3)
 	}
 	load.waitFor(load.acked.Load() + 100)

@@ -131,8 +131,7 @@ func TestAClusterGoesFromOneKeyToAnotherWithNothingRefused(t *testing.T) {
 	}
 	t.Logf("from key %s to %s during %d publishes", old[0], next, count)
 	nodes[1].stop()
-	nodes[1].start() // all its connections are made anew, with the new key only
-	nodes[1].waitReady()
+	nodes[1].serve() // all its connections are made anew, with the new key only
 	oldFile := filepath.Join(dir, "old")
 	if err := os.WriteFile(oldFile, text, 0o600); err != nil {
 		t.Fatal(err)

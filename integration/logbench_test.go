@@ -92,8 +92,7 @@ func BenchmarkNodeRestart(b *testing.B) {
 	for b.Loop() {
 		p.kill()
 		began := time.Now()
-		p.start()
-		p.waitReady()
+		p.serve()
 		if status, _ := p.publish("t.1", "after"); status != 201 {
 			b.Fatalf("a publish after the restart: %d", status)
 		}

@@ -79,8 +79,7 @@ func TestANodeThatStaysAwayIsReplacedAndKeepsItsDataForItsReturn(t *testing.T) {
 	if page := nodes[3].page("topic=stay.*&limit=1000"); len(page.Events) != 16 {
 		t.Errorf("at the node that replaced it: got %d events, want 16", len(page.Events))
 	}
-	lost.start()
-	lost.waitReady()
+	lost.serve()
 	lost.wait("dropping what others hold now", func() error {
 		if said := lost.stderr.String(); strings.Count(said, "replica removed from this node") != 8 {
 			return fmt.Errorf("%s", said)

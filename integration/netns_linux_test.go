@@ -50,8 +50,7 @@ func (l *lab) start() {
 	l.t.Helper()
 	for _, p := range l.nodes {
 		l.t.Cleanup(p.end)
-		p.start()
-		p.waitReady()
+		p.serve()
 	}
 	l.waitWhole()
 }

@@ -79,8 +79,7 @@ func TestPowerCutsOfOneNodeAndOfAllLoseNothing(t *testing.T) {
 		}
 		p := newNode(t, fmt.Sprint("n", i+1), join...)
 		p.dir = filepath.Join(disks[i].dir, "data")
-		p.start()
-		p.waitReady()
+		p.serve()
 		nodes = append(nodes, p)
 	}
 	nodes[0].waitWhole(3)

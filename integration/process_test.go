@@ -93,9 +93,15 @@ func startCluster(t testing.TB, n int) []*process {
 func startNode(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	p := newNode(t, name, args...)
+	p.serve()
+	return p
+}
+
+// serve starts the node, for the first time or again, and waits for it to be ready.
+func (p *process) serve() {
+	p.t.Helper()
 	p.start()
 	p.waitReady()
-	return p
 }
 
 // newNode chooses addresses and a data directory for a node, and kills it when

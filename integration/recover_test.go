@@ -66,8 +66,7 @@ func TestTheLastOfThreeNodesIsRecoveredAndReplicasGrowAgain(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(survivor.dir, "recovery-1.json")); err != nil {
 		t.Error(err)
 	}
-	survivor.start()
-	survivor.waitReady()
+	survivor.serve()
 	survivor.waitReplicas(1)
 
 	status, after := survivor.publish("rec.3", "after")

@@ -32,8 +32,7 @@ func TestARollingRestartUnderLoadLosesNothingAndRepeatsNothing(t *testing.T) {
 			t.Errorf("%s: got exit code %d of a planned stop, want 0", p.name, code)
 		}
 		load.waitFor(before + 100)
-		p.start()
-		p.waitReady()
+		p.serve()
 		p.waitReplicas(3)
 	}
 	load.waitFor(load.acked.Load() + 200)

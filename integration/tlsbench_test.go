@@ -28,8 +28,7 @@ func secureNode(b *testing.B) *process {
 	p := newNode(b, "n1", "--tls-cert-file", filepath.Join(dir, "127.0.0.1.crt"), "--tls-key-file", filepath.Join(dir, "127.0.0.1.key"))
 	p.trust = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}
 	p.trust.RootCAs.AppendCertsFromPEM(text)
-	p.start()
-	p.waitReady()
+	p.serve()
 	return p
 }
 

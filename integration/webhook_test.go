@@ -192,8 +192,7 @@ func TestWebhooksLoseNothingOverKilledLeadersChaos(t *testing.T) {
 		victim := nodes[i%len(nodes)]
 		victim.kill()
 		parallel.awaitMore("deliveries behind the kill", 300)
-		victim.start()
-		victim.waitReady()
+		victim.serve()
 	}
 	acked := end()
 	most := rounds() * 8 * settledWindow
@@ -210,8 +209,7 @@ func TestWebhooksRepeatNothingOverPlannedStopsChaos(t *testing.T) {
 		p := nodes[i%len(nodes)]
 		r.awaitMore("deliveries before the stop", 200)
 		p.stop()
-		p.start()
-		p.waitReady()
+		p.serve()
 		p.waitReplicas(3)
 	}
 	r.wantAll(nodes[0], hook.ID, end(), 0, true)
