@@ -11,17 +11,16 @@ import (
 	"net"
 )
 
-// A frame is its length, little-endian in four bytes, and as many bytes. On a
-// connection for calls these are a request id of eight bytes, one byte, which is
-// the method or the answer's status, and the body; on one for streams one byte,
-// which is the method or the frame's status, and the body.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 var (
 	errShortFrame   = errors.New("a frame from another node is too short")
 	errDamagedFrame = errors.New("a frame from another node fails its check; look after the network and its cards")
 )
 
+// A frame is its length, little-endian in four bytes, and as many bytes. On a
+// connection for calls these are a request id of eight bytes, one byte, which is
+// the method or the answer's status, the body, and a checksum if the connection
+// has them; on one for streams one byte, which is the method or the frame's
+// status, and the body.
 const (
 	callHead = 8 + 1
 	callTail = 4 // a checksum of all before, CRC-32C, from versionChecked on where TLS has none
@@ -49,6 +48,8 @@ func readFrame(r *bufio.Reader, buf []byte) ([]byte, error) {
 	_, err := io.ReadFull(r, buf)
 	return buf, err
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func appendCallFrame(dst []byte, checked bool, id uint64, head byte, body []byte) []byte {
 	size := callHead + len(body)
