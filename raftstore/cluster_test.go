@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -328,6 +329,12 @@ func (c *cluster) leader(group uint16) *testNode {
 		c.t.Fatal("no leader")
 		return nil
 	}
+}
+
+// besides is another node.
+func (c *cluster) besides(n *testNode) string {
+	ids := c.ids()
+	return ids[slices.IndexFunc(ids, func(id string) bool { return id != n.id })]
 }
 
 // propose proposes at whoever leads until it is taken.

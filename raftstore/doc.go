@@ -27,6 +27,7 @@
 //	quarantine what becomes of damaged data                                  disk      free space and the reserve
 //	survivor   a replica that carries on alone, by force, offline            handover  the lead to another voter
 //	probe      finds out that a leader is dead                               succession  who stands for election in its place, and when
+//	release    entries that keep the log's oldest segment
 //
 // hashicorp/raft decides; this package stores and carries. Its stores never return an error into hashicorp/raft,
 // which would go on without its disk or panic: they block until the node has stopped.

@@ -169,12 +169,7 @@ func TestLeadershipMovesOnRequest(t *testing.T) {
 	c.openAll(1)
 	c.propose(1, "a")
 	lead := c.leader(1)
-	var to string
-	for _, id := range c.ids() {
-		if id != lead.id {
-			to = id
-		}
-	}
+	to := c.besides(lead)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := lead.groups[1].TransferLeadership(ctx, to); err != nil {

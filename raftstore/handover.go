@@ -26,11 +26,11 @@ type handovers struct {
 func (h *handovers) begin(term uint64, id string, rounds uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.owed(term, id, rounds) {
+		return false
+	}
 	if h.term != term || h.asked == nil {
 		h.term, h.asked = term, map[string]uint64{}
-	}
-	if before, owes := h.asked[id]; owes && rounds < before+handoverRounds {
-		return false
 	}
 	h.asked[id] = rounds
 	return true
@@ -57,6 +57,11 @@ func (h *handovers) answered(term uint64, id string) {
 func (h *handovers) owes(term uint64, id string, rounds uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.owed(term, id, rounds)
+}
+
+// owed is owes; h.mu is held.
+func (h *handovers) owed(term uint64, id string, rounds uint64) bool {
 	before, asked := h.asked[id]
 	return h.term == term && asked && rounds < before+handoverRounds
 }

@@ -12,12 +12,7 @@ func TestALeaderTakesEntriesHoweverOftenAHandOverFailed(t *testing.T) {
 	c.openAll(1)
 	c.propose(1, "a")
 	lead := c.leader(1)
-	var silent string
-	for _, id := range c.ids() {
-		if id != lead.id {
-			silent = id
-		}
-	}
+	silent := c.besides(lead)
 	c.silence(silent)
 	defer c.unsilence()
 	c.propose(1, "b") // the silent one lacks it

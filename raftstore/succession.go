@@ -36,11 +36,7 @@ func (p *port) succession(node string) (rank int, term uint64, ok bool) {
 
 // succeed stands for election when its turn comes, unless somebody before it did.
 func (m *mux) succeed(p *port, dead string, rank int, term uint64) {
-	turn := time.NewTimer(time.Duration(rank) * rankStep)
-	defer turn.Stop()
-	select {
-	case <-turn.C:
-	case <-p.ctx.Done():
+	if !p.pause(time.Duration(rank) * rankStep) {
 		return
 	}
 	if _, now, ok := p.succession(dead); ok && now == term {
@@ -61,11 +57,7 @@ func (p *port) outdo(q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) {
 		return
 	}
 	p.mux.spawn(func() {
-		pause := time.NewTimer(outdoAfter)
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-		case <-p.ctx.Done():
+		if !p.pause(outdoAfter) {
 			return
 		}
 		term, state := p.replica.leaderless()
@@ -85,4 +77,16 @@ func (p *port) outdo(q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) {
 func (p *port) withdraw(other *raft.RequestVoteRequest) {
 	q := &raft.RequestVoteRequest{RPCHeader: other.RPCHeader, Term: other.Term + 1, LeadershipTransfer: true}
 	p.deliver(raft.RPC{Command: q, RespChan: make(chan raft.RPCResponse, 1)})
+}
+
+// pause waits, and is false if the replica was closed meanwhile.
+func (p *port) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
 }
