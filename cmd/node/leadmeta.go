@@ -217,11 +217,8 @@ func allVote(reports []report, part cluster.PartitionView) bool {
 func (n *Node) finishLeaving(ctx context.Context, gone map[string]bool) {
 	catalog := n.meta.Catalog()
 	var reports []report
-	votes, _ := votesOf(n.metaGroup)
-	members, voters := n.metaMembers(catalog, gone)
-	replaced := !slices.ContainsFunc(members[:voters], func(id string) bool { return !votes[id] })
 	for id, entry := range catalog.Nodes {
-		if !entry.Leaving || id == n.home.NodeID || votes[id] && !replaced {
+		if !entry.Leaving || id == n.home.NodeID || n.keepsVote(catalog, gone, id) {
 			continue
 		}
 		if reports == nil {
@@ -232,6 +229,17 @@ func (n *Node) finishLeaving(ctx context.Context, gone map[string]bool) {
 			n.log.Info("node removed from the cluster", "node", entry.Name)
 		}
 	}
+}
+
+// keepsVote says whether a leaving node votes on the catalog, and not all who are
+// to vote in the end do yet.
+func (n *Node) keepsVote(catalog *broker.Catalog, gone map[string]bool, id string) bool {
+	votes, _ := votesOf(n.metaGroup)
+	if !votes[id] {
+		return false
+	}
+	members, voters := n.metaMembers(catalog, gone)
+	return slices.ContainsFunc(members[:voters], func(id string) bool { return !votes[id] })
 }
 
 // holdsNothing says whether neither the catalog nor a partition's leader counts
