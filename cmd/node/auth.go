@@ -24,6 +24,8 @@ func (c *Config) auth() edge.AuthOptions {
 	}
 }
 
+const noTokenKeys = "there are no keys to check tokens by; name some with --auth-hs256-key-file, --auth-public-key-file or --auth-jwks-url"
+
 // checkAuth refuses keys of clients that can't be used, and none at all where
 // others than this machine can connect.
 func (c *Config) checkAuth() error {
@@ -32,9 +34,9 @@ func (c *Config) checkAuth() error {
 	case o.Any() && c.InsecureNoAuth:
 		return &ConfigError{"insecure-no-auth", "there are keys for clients, too; leave out one of the two"}
 	case !o.Any() && o.Issuer != "":
-		return &ConfigError{"auth-issuer", "there are no keys to check tokens by; name some with --auth-hs256-key-file, --auth-public-key-file or --auth-jwks-url"}
+		return &ConfigError{"auth-issuer", noTokenKeys}
 	case !o.Any() && o.Audience != "":
-		return &ConfigError{"auth-audience", "there are no keys to check tokens by; name some with --auth-hs256-key-file, --auth-public-key-file or --auth-jwks-url"}
+		return &ConfigError{"auth-audience", noTokenKeys}
 	case !o.Any() && !c.InsecureNoAuth && !loopback(c.ClientAddr):
 		return &ConfigError{"client-addr", c.ClientAddr + " is reachable from other hosts and no keys are configured; name keys with --auth-hs256-key-file, --auth-jwks-url, --auth-public-key-file or --auth-keys-file, use a loopback address, or say --insecure-no-auth if everybody may read and publish"}
 	}

@@ -38,10 +38,6 @@ type replica struct {
 	looked atomic.Int64 // as of this, in nanoseconds since 1970
 }
 
-// voteLook is between two looks whether a replica has a vote: readers ask all
-// the time, and Raft allocates for its answer.
-const voteLook = 100 * time.Millisecond
-
 // groups are the open partition groups of this node, by partition.
 type groups struct {
 	mu   sync.Mutex // guards open

@@ -23,10 +23,11 @@ const (
 	askTimeout      = 200 * time.Millisecond // asking another node what this one can go on without
 	silenceLook     = 50 * time.Millisecond  // between looks for leaders that say nothing
 	silentFor       = 300 * time.Millisecond // a leader that says nothing for so long is called
-	heardLately     = 200 * time.Millisecond // a leader that another node has heard so lately lives
-	redeemTimeout   = 2 * time.Second        // a ticket's node has to answer within this
 	callFor         = 150 * time.Millisecond // and replaced if it does not answer within this
+	heardLately     = 200 * time.Millisecond // a leader that another node has heard so lately lives
 	silenceRest     = time.Second            // between taking over from one node twice
+	voteLook        = 100 * time.Millisecond // between looks whether a replica has a vote: readers ask all the time, and Raft allocates for its answer
+	redeemTimeout   = 2 * time.Second        // a ticket's node has to answer within this
 	strayFor        = 3 * time.Second        // a replica that the catalog gives to others is kept so long
 	releaseFor      = 5 * time.Second        // a node that was told to drop a replica does not get it again
 	defaultDrain    = 25 * time.Second       // less than the 30 s after which orchestrators kill
