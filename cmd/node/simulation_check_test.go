@@ -42,10 +42,8 @@ func (s *sim) publish(chance *rand.Rand) {
 	for next := 0; ; next++ {
 		id := fmt.Sprint("e", next)
 		for {
-			select {
-			case <-s.stop:
+			if !s.tick(40 * time.Millisecond) {
 				return
-			case <-time.After(40 * time.Millisecond):
 			}
 			n := s.node(chance.IntN(simSeats))
 			if n == nil {
@@ -67,10 +65,8 @@ func (s *sim) publish(chance *rand.Rand) {
 func (s *sim) follow(chance *rand.Rand) {
 	after := protocol.Start{Kind: protocol.StartEarliest}
 	for last := 0; ; {
-		select {
-		case <-s.stop:
+		if !s.tick(20 * time.Millisecond) {
 			return
-		case <-time.After(20 * time.Millisecond):
 		}
 		n := s.node(chance.IntN(simSeats))
 		if n == nil {
@@ -118,12 +114,7 @@ type referee struct {
 }
 
 func (s *sim) watch() {
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-time.After(25 * time.Millisecond):
-		}
+	for s.tick(25 * time.Millisecond) {
 		for i := range s.seats {
 			n := s.node(i)
 			if n == nil {

@@ -80,6 +80,16 @@ func (s *sim) work(seed uint64) {
 	s.working.Go(s.watch)
 }
 
+// tick waits, and is false once the work is to stop.
+func (s *sim) tick(d time.Duration) bool {
+	select {
+	case <-s.stop:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
 func (s *sim) stopWork() {
 	close(s.stop)
 	s.working.Wait()
