@@ -31,20 +31,17 @@ func agentCommand() *cli.Command {
 }
 
 func agentFlags() []cli.Flag {
-	text := func(name, env, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
-	}
 	return append(append(limitFlags(), authFlags()...), []cli.Flag{
 		&cli.StringFlag{Name: "config", EnvVars: []string{"PUSHD_CONFIG"}, Usage: "YAML `FILE` with the same settings"},
-		text("node-name", "NODE_NAME", "`NAME`, unique in the cluster (default: the host's name and the client port)"),
-		text("data-dir", "DATA_DIR", "`DIR` for the node's data (default: pushd-data)"),
-		text("client-addr", "CLIENT_ADDR", "`ADDR` for clients (default: 127.0.0.1:7340)"),
-		text("peer-addr", "PEER_ADDR", "`ADDR` for other nodes (default: 127.0.0.1:7341)"),
-		text("gossip-addr", "GOSSIP_ADDR", "`ADDR` for gossip, TCP and UDP (default: 127.0.0.1:7342)"),
+		textFlag("node-name", "NODE_NAME", "`NAME`, unique in the cluster (default: the host's name and the client port)"),
+		textFlag("data-dir", "DATA_DIR", "`DIR` for the node's data (default: pushd-data)"),
+		textFlag("client-addr", "CLIENT_ADDR", "`ADDR` for clients (default: 127.0.0.1:7340)"),
+		textFlag("peer-addr", "PEER_ADDR", "`ADDR` for other nodes (default: 127.0.0.1:7341)"),
+		textFlag("gossip-addr", "GOSSIP_ADDR", "`ADDR` for gossip, TCP and UDP (default: 127.0.0.1:7342)"),
 		&cli.IntFlag{Name: "port-offset", EnvVars: []string{"PUSHD_PORT_OFFSET"}, Usage: "`N` added to the default ports"},
 		&cli.StringSliceFlag{Name: "join", EnvVars: []string{"PUSHD_JOIN"}, Usage: "gossip `ADDR` of a member; may be given more than once"},
-		text("role", "ROLE", "`ROLE`: full (default) or edge, which holds no replicas"),
-		text("zone", "ZONE", "`ZONE`; replicas are spread over zones"),
+		textFlag("role", "ROLE", "`ROLE`: full (default) or edge, which holds no replicas"),
+		textFlag("zone", "ZONE", "`ZONE`; replicas are spread over zones"),
 		&cli.IntFlag{Name: "partitions", EnvVars: []string{"PUSHD_PARTITIONS"}, Usage: "`N` partitions, when this node founds a cluster (default: 8)"},
 		&cli.IntFlag{Name: "replicas", EnvVars: []string{"PUSHD_REPLICAS"}, Usage: "`N` replicas of each partition (default: 3)"},
 		&cli.IntFlag{Name: "min-free-mib", EnvVars: []string{"PUSHD_MIN_FREE_MIB"}, Usage: "`N` MiB free on the data disk below which no events are taken (default: a tenth of the disk, at most 2048)"},
@@ -57,14 +54,14 @@ func agentFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "webhook-allow-private", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_PRIVATE"}, Usage: "let webhooks go to any address, not just the open internet"},
 		&cli.BoolFlag{Name: "webhook-allow-http", EnvVars: []string{"PUSHD_WEBHOOK_ALLOW_HTTP"}, Usage: "let webhooks go to http:// URLs"},
 		&cli.BoolFlag{Name: "webhook-no-verify", EnvVars: []string{"PUSHD_WEBHOOK_NO_VERIFY"}, Usage: "send events without asking the endpoint first"},
-		text("cluster-key-file", "CLUSTER_KEY_FILE", "`FILE` with the key that all nodes share (pushd keygen); encrypts what they say to each other"),
-		text("otlp-endpoint", "OTLP_ENDPOINT", "`URL` of an OpenTelemetry collector that gets traces over HTTP (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none)"),
-		text("tls-cert-file", "TLS_CERT_FILE", "PEM `FILE` with the certificate of --client-addr and its chain; loaded anew when it changes"),
-		text("tls-key-file", "TLS_KEY_FILE", "PEM `FILE` with the certificate's key"),
+		textFlag("cluster-key-file", "CLUSTER_KEY_FILE", "`FILE` with the key that all nodes share (pushd keygen); encrypts what they say to each other"),
+		textFlag("otlp-endpoint", "OTLP_ENDPOINT", "`URL` of an OpenTelemetry collector that gets traces over HTTP (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none)"),
+		textFlag("tls-cert-file", "TLS_CERT_FILE", "PEM `FILE` with the certificate of --client-addr and its chain; loaded anew when it changes"),
+		textFlag("tls-key-file", "TLS_KEY_FILE", "PEM `FILE` with the certificate's key"),
 		&cli.BoolFlag{Name: "proxy-protocol", EnvVars: []string{"PUSHD_PROXY_PROTOCOL"}, Usage: "--client-addr is behind a proxy that sends PROXY headers; everything else is refused"},
 		&cli.StringSliceFlag{Name: "trusted-proxies", EnvVars: []string{"PUSHD_TRUSTED_PROXIES"}, Usage: "`CIDR`s whose PROXY headers are believed, and X-Forwarded-For where addresses are limited (default: this machine's, with a loopback --client-addr)"},
-		text("client-socket", "CLIENT_SOCKET", "`PATH` of a Unix socket for clients, too"),
-		text("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
+		textFlag("client-socket", "CLIENT_SOCKET", "`PATH` of a Unix socket for clients, too"),
+		textFlag("log-level", "LOG_LEVEL", "`LEVEL`: debug, info (default), warn or error"),
 	}...)
 }
 
@@ -76,34 +73,20 @@ func runAgent(c *cli.Context) error {
 	if err := loadConfig(c.String("config"), &cfg); err != nil {
 		return err
 	}
-	for name, field := range map[string]*string{
+	readSet(c, c.String, map[string]*string{
 		"node-name": &cfg.NodeName, "data-dir": &cfg.DataDir, "client-addr": &cfg.ClientAddr, "peer-addr": &cfg.PeerAddr,
 		"gossip-addr": &cfg.GossipAddr, "role": &cfg.Role, "zone": &cfg.Zone,
 		"cluster-key-file": &cfg.ClusterKeyFile, "otlp-endpoint": &cfg.OTLPEndpoint,
 		"client-socket": &cfg.ClientSocket, "tls-cert-file": &cfg.TLSCertFile, "tls-key-file": &cfg.TLSKeyFile,
-	} {
-		if c.IsSet(name) {
-			*field = c.String(name)
-		}
-	}
-	for name, field := range map[string]*int{"port-offset": &cfg.PortOffset, "partitions": &cfg.Partitions, "replicas": &cfg.Replicas, "min-free-mib": &cfg.MinFreeMiB, "transfer-mib": &cfg.TransferMiB} {
-		if c.IsSet(name) {
-			*field = c.Int(name)
-		}
-	}
-	for name, field := range map[string]*bool{
+	})
+	readSet(c, c.Int, map[string]*int{
+		"port-offset": &cfg.PortOffset, "partitions": &cfg.Partitions, "replicas": &cfg.Replicas, "min-free-mib": &cfg.MinFreeMiB, "transfer-mib": &cfg.TransferMiB,
+	})
+	readSet(c, c.Bool, map[string]*bool{
 		"ws-deflate": &cfg.WSDeflate, "proxy-protocol": &cfg.ProxyProtocol, "insecure-no-auth": &cfg.InsecureNoAuth, "insecure-cluster": &cfg.InsecureCluster,
 		"webhook-allow-private": &cfg.WebhookAllowPrivate, "webhook-allow-http": &cfg.WebhookAllowHTTP, "webhook-no-verify": &cfg.WebhookNoVerify,
-	} {
-		if c.IsSet(name) {
-			*field = c.Bool(name)
-		}
-	}
-	for name, field := range map[string]*time.Duration{"replace-after": &cfg.ReplaceAfter, "drain-timeout": &cfg.DrainTimeout} {
-		if c.IsSet(name) {
-			*field = c.Duration(name)
-		}
-	}
+	})
+	readSet(c, c.Duration, map[string]*time.Duration{"replace-after": &cfg.ReplaceAfter, "drain-timeout": &cfg.DrainTimeout})
 	if c.IsSet("trusted-proxies") {
 		cfg.TrustedProxies = strings.Split(strings.Join(c.StringSlice("trusted-proxies"), ","), ",")
 	}

@@ -32,6 +32,20 @@ func clientFlags() []cli.Flag {
 	}
 }
 
+// textFlag is a setting of a node, which its environment can have, too.
+func textFlag(name, env, usage string) cli.Flag {
+	return &cli.StringFlag{Name: name, EnvVars: []string{"PUSHD_" + env}, Usage: usage}
+}
+
+// readSet takes over the flags that are set, by get, which is c's for their type.
+func readSet[T any](c *cli.Context, get func(name string) T, fields map[string]*T) {
+	for name, field := range fields {
+		if c.IsSet(name) {
+			*field = get(name)
+		}
+	}
+}
+
 func outputFlag() cli.Flag {
 	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json or ndjson"}
 }

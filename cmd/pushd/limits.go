@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/pushd/pushd/cmd/node"
@@ -19,26 +21,17 @@ func limitFlags() []cli.Flag {
 		number("max-message-bytes", "MAX_MESSAGE_BYTES", "`N` bytes of one WebSocket message from a client, inflated (default: the biggest event and some)"),
 		number("max-subscriptions", "MAX_SUBSCRIPTIONS", "`N` subscriptions of one WebSocket (default: 128)"),
 		number("max-commands-per-second", "MAX_COMMANDS_PER_SECOND", "`N` commands of one WebSocket in a second (default: any number)"),
-		&cli.DurationFlag{Name: "handshake-timeout", EnvVars: []string{"PUSHD_HANDSHAKE_TIMEOUT"}, Usage: "`TIME` in which a request's headers must have come (default: 10s)"},
+		&cli.DurationFlag{Name: "handshake-timeout", EnvVars: []string{"PUSHD_HANDSHAKE_TIMEOUT"}, Usage: "`TIME` for a PROXY header and a TLS handshake, and again for a request's headers (default: 10s)"},
 		&cli.DurationFlag{Name: "stall-timeout", EnvVars: []string{"PUSHD_STALL_TIMEOUT"}, Usage: "`TIME` after which a client that takes nothing of what it is sent is cut (default: 30s)"},
 	}
 }
 
 // readLimits takes over the flags that are set.
 func readLimits(c *cli.Context, l *node.Limits) {
-	for name, field := range map[string]*int{
+	readSet(c, c.Int, map[string]*int{
 		"max-frame-bytes": &l.FrameBytes, "max-message-bytes": &l.MessageBytes,
 		"max-connections": &l.Connections, "max-connections-per-address": &l.ConnectionsPerAddress, "max-readers": &l.Readers,
 		"max-subscriptions": &l.Subscriptions, "max-commands-per-second": &l.CommandsPerSecond,
-	} {
-		if c.IsSet(name) {
-			*field = c.Int(name)
-		}
-	}
-	if c.IsSet("handshake-timeout") {
-		l.HandshakeTimeout = c.Duration("handshake-timeout")
-	}
-	if c.IsSet("stall-timeout") {
-		l.StallTimeout = c.Duration("stall-timeout")
-	}
+	})
+	readSet(c, c.Duration, map[string]*time.Duration{"handshake-timeout": &l.HandshakeTimeout, "stall-timeout": &l.StallTimeout})
 }

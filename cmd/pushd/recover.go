@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,17 +86,10 @@ func inspect(c *cli.Context) error {
 		}
 		var replicas []string
 		for _, id := range r.Replicas {
-			replicas = append(replicas, orName(names[id], id))
+			replicas = append(replicas, cmp.Or(names[id], id))
 		}
 		return []string{r.Group, fmt.Sprint(r.Index), fmt.Sprint(r.Term), orNone(r.Newest), strings.Join(replicas, ", ")}
 	})
-}
-
-func orName(name, id string) string {
-	if name == "" {
-		return id
-	}
-	return name
 }
 
 func orNone(at time.Time) string {

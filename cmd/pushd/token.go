@@ -102,13 +102,11 @@ func parseCaps(list []string) (map[string][]string, error) {
 			}
 			continue
 		}
-		pattern, rights, ok := strings.Cut(text, "=")
-		if i := strings.LastIndex(text, "="); ok && i >= 0 { // topics may have = in them, rights don't
-			pattern, rights = text[:i], text[i+1:]
-		}
-		if !ok || pattern == "" || rights == "" {
+		at := strings.LastIndex(text, "=") // topics may have = in them, rights don't
+		if at <= 0 || at == len(text)-1 {
 			return nil, fmt.Errorf("%q is not like orders.**=sub,pub", text)
 		}
+		pattern, rights := text[:at], text[at+1:]
 		caps[pattern] = append(caps[pattern], strings.Split(rights, ",")...)
 	}
 	if len(caps) == 0 {
