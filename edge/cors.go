@@ -22,14 +22,17 @@ func (s *Server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Add("Vary", "Origin")
 	if s.allowed(origin, r.Host) {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
+		s.letIn(w, origin, r.Host)
 		w.Header().Set("Access-Control-Expose-Headers", exposed)
-		s.allowCredentials(w, origin, r.Host)
 		return nil
 	}
 	if r.Method == http.MethodGet && !wantsUpgrade(r) || r.Method == http.MethodHead {
 		return nil // the browser keeps the answer from the page
 	}
+	return errOrigin(origin)
+}
+
+func errOrigin(origin string) error {
 	return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin by --allow-origin", clip(origin))
 }
 
@@ -76,8 +79,10 @@ func (s *Server) allowed(origin, host string) bool {
 	return false
 }
 
-// allowCredentials lets a trusted page send its visitor's cookie.
-func (s *Server) allowCredentials(w http.ResponseWriter, origin, host string) {
+// letIn tells a browser that pages of an origin may read the answer, and trusted
+// ones send their visitor's cookie.
+func (s *Server) letIn(w http.ResponseWriter, origin, host string) {
+	w.Header().Set("Access-Control-Allow-Origin", origin)
 	if s.options.Auth != nil && s.trusts(origin, host) {
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 	}
@@ -91,10 +96,9 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, found *route)
 	if origin := r.Header.Get("Origin"); origin != "" && r.Header.Get("Access-Control-Request-Method") != "" {
 		h.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 		if !s.allowed(origin, r.Host) {
-			return protocol.OriginNotAllowed.Errorf("pages of %s may not use this node; allow the origin by --allow-origin", clip(origin))
+			return errOrigin(origin)
 		}
-		h.Set("Access-Control-Allow-Origin", origin)
-		s.allowCredentials(w, origin, r.Host)
+		s.letIn(w, origin, r.Host)
 		h.Set("Access-Control-Allow-Methods", found.allow())
 		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
 			h.Set("Access-Control-Allow-Headers", asked)

@@ -117,7 +117,7 @@ func (w *response) append(dst []byte) []byte {
 
 // request answers a read of events.
 func (l *loop) request(c *conn, r *http.Request) {
-	w := &response{header: http.Header{}}
+	w := &response{header: http.Header{"X-Content-Type-Options": {"nosniff"}}}
 	fail := func(err error) { l.refuse(c, w, r, err) }
 	err := l.server.checkRequest(w, r)
 	if err == nil {

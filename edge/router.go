@@ -110,9 +110,8 @@ func (s *Server) isRead(r *http.Request) bool {
 	return found != nil && found.read && r.Method == http.MethodGet
 }
 
-// checkRequest is what every answer begins with.
+// checkRequest refuses what pages of others have their visitors' browsers ask.
 func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := s.checkHost(r); err != nil {
 		return err
 	}
