@@ -118,16 +118,10 @@ func (s *Server) trusts(origin, host string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, host)
 }
 
-// quickly says who sends a request, as far as that takes no waiting; later says
-// that it does, for identify.
-func (s *Server) quickly(r *http.Request) (p *principal, later bool, err error) {
-	if s.options.Auth == nil {
-		return nil, false, nil
-	}
-	c, err := s.carried(r)
+// quickly says who is behind a credential, as far as that takes no waiting; later
+// says that it does, for identify.
+func (s *Server) quickly(c credential) (p *principal, later bool, err error) {
 	switch {
-	case err != nil:
-		return nil, false, err
 	case c.ticket != "":
 		return nil, true, nil
 	case c.token == "":
@@ -137,20 +131,20 @@ func (s *Server) quickly(r *http.Request) (p *principal, later bool, err error) 
 	return p, !ok, err
 }
 
-// identify says who sends a request, which may take asking others.
-func (s *Server) identify(ctx context.Context, r *http.Request) (*principal, error) {
-	p, later, err := s.quickly(r)
-	if !later {
+// identify says who sends a request by the credential that it brings, which may
+// take asking others.
+func (s *Server) identify(ctx context.Context, r *http.Request, c credential) (*principal, error) {
+	if p, later, err := s.quickly(c); !later {
 		return p, err
 	}
-	c, err := s.carried(r)
-	if err == nil && c.ticket != "" {
-		if err = s.checkTicketed(r); err == nil {
+	if c.ticket != "" {
+		err := s.checkTicketed(r)
+		if err == nil {
 			c.token, err = s.redeem(ctx, c.ticket)
 		}
-	}
-	if err != nil {
-		return nil, err
+		if err != nil {
+			return nil, err
+		}
 	}
 	return s.options.Auth.identify(ctx, c.token)
 }
@@ -211,10 +205,14 @@ func (s *Server) authorize(r *http.Request, found *route) (*http.Request, error)
 	if s.options.Auth == nil {
 		return r, nil
 	}
-	if err := s.refuseTicket(r, found); err != nil {
+	c, err := s.carried(r)
+	if err != nil {
 		return nil, err
 	}
-	p, err := s.identify(r.Context(), r)
+	if c.ticket != "" && !(found.read && r.Method == http.MethodGet) {
+		return nil, errTicketHere()
+	}
+	p, err := s.identify(r.Context(), r, c)
 	if err == nil && found.operates != "" {
 		err = p.need(mayAdmin, found.operates)
 	}

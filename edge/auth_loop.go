@@ -18,7 +18,11 @@ func (l *loop) identified(c *conn, w *response, r *http.Request, fail func(error
 	if p := whoOf(r); p != nil || s.options.Auth == nil { // net/http has found out
 		return l.serve(c, p, w, r, fail)
 	}
-	p, later, err := s.quickly(r)
+	cred, err := s.carried(r)
+	if err != nil {
+		return err
+	}
+	p, later, err := s.quickly(cred)
 	if !later {
 		if err != nil {
 			return err
@@ -29,7 +33,7 @@ func (l *loop) identified(c *conn, w *response, r *http.Request, fail func(error
 	l.pause(c)
 	l.after(c, answerTimeout)
 	s.tasks.Go(func() {
-		p, err := s.identify(s.running, r)
+		p, err := s.identify(s.running, r, cred)
 		l.post(func() {
 			if l.find(d) == nil {
 				return

@@ -113,16 +113,9 @@ func (s *Server) createTicket(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusCreated, protocol.Ticket{Ticket: s.options.NodeID + "." + secret, ExpiresInMS: ticketTime.Milliseconds()})
 }
 
-// refuseTicket refuses a ticket where none is taken, without using it up.
-func (s *Server) refuseTicket(r *http.Request, found *route) error {
-	if found.read && r.Method == http.MethodGet {
-		return nil
-	}
-	c, err := s.carried(r)
-	if err == nil && c.ticket != "" {
-		err = protocol.BadRequest.Errorf("a ticket is for reading events: GET /v1/topics/{topic}/events or /v1/events; send the token as Authorization: Bearer here. The ticket is still good")
-	}
-	return err
+// errTicketHere refuses a ticket where none is taken, which does not use it up.
+func errTicketHere() error {
+	return protocol.BadRequest.Errorf("a ticket is for reading events: GET /v1/topics/{topic}/events or /v1/events; send the token as Authorization: Bearer here. The ticket is still good")
 }
 
 // checkTicketed refuses what would be refused whoever sends it, so that a
