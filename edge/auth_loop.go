@@ -83,11 +83,16 @@ func (l *loop) bind(c *conn, p *principal) {
 	for len(l.tokens) < len(l.due) {
 		l.tokens = append(l.tokens, 0)
 	}
-	due := p.expires.Add(-tokenNotice)
-	if !l.now.Before(p.expires) {
-		due = p.expires.Add(authLeeway) // it was taken although its time is up
+	l.tokens[c.slot] = max(l.tickAt(p.due(l.now)), l.tick+1)
+}
+
+// due is when to look at the token of what begins now: to tell its client that
+// it ends soon, or where it was taken although its time is up, to end it.
+func (p *principal) due(now time.Time) time.Time {
+	if now.Before(p.expires) {
+		return p.expires.Add(-tokenNotice)
 	}
-	l.tokens[c.slot] = max(l.tickAt(due), l.tick+1)
+	return p.expires.Add(authLeeway)
 }
 
 func (l *loop) unwatch(c *conn) {
@@ -269,12 +274,7 @@ func newTokenClock(p *principal) *tokenClock {
 	}
 	k.gone = p.gone()
 	if !p.expires.IsZero() {
-		left := time.Until(p.expires)
-		wait := max(0, left-tokenNotice)
-		if left <= 0 {
-			wait = left + authLeeway
-		}
-		k.timer = time.NewTimer(wait)
+		k.timer = time.NewTimer(time.Until(p.due(time.Now())))
 		k.due = k.timer.C
 	}
 	return k

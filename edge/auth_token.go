@@ -137,14 +137,9 @@ func orNothing(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// tokenError says what is wrong with a token, without a word of the token's.
+// tokenError says what the parser has against a token, or its check of claims,
+// without a word of the token's.
 func (a *Auth) tokenError(err error) error {
-	if errors.Is(err, errUnknownKey) {
-		return errUnknownKey
-	}
-	if e, ok := errors.AsType[*protocol.Error](err); ok {
-		return e
-	}
 	bad := protocol.BadToken.Errorf
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
@@ -159,7 +154,7 @@ func (a *Auth) tokenError(err error) error {
 		return bad("the token is not of this issuer; iss must be %s", clip(a.options.Issuer))
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return bad("the token lacks a claim that it must have; exp is always needed, and so are aud and iss where this node is told whose")
-	case errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
 		return bad("the token is signed in a way that is not taken here; sign it by one of %s", orNothing(a.algorithms()))
 	}
 	return bad("the token is malformed; a JSON Web Token is wanted, or an API key, which begins with %s", apiKeyPrefix)

@@ -35,7 +35,7 @@ func (s *Server) acceptAnyway(p *spare, accept func() (incoming, error)) (in inc
 		p.told = now
 		s.log.Warn("no descriptors are left, so new connections are closed; raise the limit on open files")
 	}
-	if p.file == nil && !p.hold() {
+	if !p.hold() {
 		time.Sleep(acceptPause)
 		return in, false, nil
 	}
