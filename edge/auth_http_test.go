@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -198,4 +199,20 @@ func TestATokenIsOfferedAsSubprotocol(t *testing.T) {
 	upgrade(protocol.SubprotocolJSON + ", " + offer("x.y.z")).wantProblem(protocol.BadToken)
 	upgrade(protocol.SubprotocolJSON + ", " + protocol.TokenSubprotocol + "***").wantProblem(protocol.BadToken)
 	upgrade(protocol.SubprotocolJSON + ", " + good + ", " + good).wantProblem(protocol.BadToken)
+}
+
+func TestATokenInAURLIsFoundHoweverItIsSpelled(t *testing.T) {
+	for query, refused := range map[string]bool{
+		"": false, "topic=a&after=latest": false, "tokens=1&x=token": false, "%zz&topic=a": false,
+		"token=x": true, "topic=a&Access_Token=x": true, "t%6Fken": true, "topic=a&&jwt": true,
+	} {
+		u := &url.URL{RawQuery: query}
+		if got := protocol.CodeOf(refuseTokenInURL(u)) == protocol.TokenInURL; got != refused {
+			t.Errorf("?%s: got refused %v, want %v", query, got, refused)
+		}
+	}
+	u := &url.URL{RawQuery: "topic=a&after=latest&wait=25s"}
+	if n := testing.AllocsPerRun(100, func() { _ = refuseTokenInURL(u) }); n != 0 {
+		t.Errorf("a usual poll: got %v allocations, want 0", n)
+	}
 }
