@@ -1,11 +1,9 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -357,26 +355,9 @@ func TestARestoredReplicaGoesOnByteForByte(t *testing.T) {
 		f.publish("b", "x")
 	}
 	log := f.logs[0]
-	snapshot, err := log.partition.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var state bytes.Buffer
-	if err := snapshot.Persist(&state); err != nil {
-		t.Fatal(err)
-	}
-	received := t.TempDir()
-	for _, file := range snapshot.Files() {
-		text, err := os.ReadFile(file.Path)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(received, file.Name), text[:file.Size], 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	state, received := sentBy(t, log.partition)
 	other := newFixture(t, 1, protocol.Policy{Pattern: "a", MaxEvents: 5})
-	if err := other.logs[0].partition.Restore(&state, received); err != nil {
+	if err := other.logs[0].partition.Restore(state, received); err != nil {
 		t.Fatal(err)
 	}
 	other.logs[0].entries = slices.Clone(log.entries)

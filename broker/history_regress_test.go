@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,30 @@ func snapOf(t *testing.T, p *Partition) *bytes.Buffer {
 		t.Fatal(err)
 	}
 	return &b
+}
+
+// sentBy is a snapshot's state, and a folder with its files, as a follower
+// receives them.
+func sentBy(t *testing.T, p *Partition) (state *bytes.Buffer, received string) {
+	t.Helper()
+	s, err := p.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, received = new(bytes.Buffer), t.TempDir()
+	if err := s.Persist(state); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range s.Files() {
+		text, err := os.ReadFile(file.Path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(received, file.Name), text[:file.Size], 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return state, received
 }
 
 func entryOf(topic string, now int64, data int) []byte {

@@ -1,11 +1,8 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -123,26 +120,9 @@ func TestAWebhookPassesALostQuorumAtOnce(t *testing.T) {
 func TestAReplicaFilledAfterALostQuorumIsTheSame(t *testing.T) {
 	f, _, all, beyond, _ := survived(t)
 	f.publish("a", "4")
-	snapshot, err := f.logs[0].partition.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var state bytes.Buffer
-	if err := snapshot.Persist(&state); err != nil {
-		t.Fatal(err)
-	}
-	received := t.TempDir()
-	for _, file := range snapshot.Files() {
-		text, err := os.ReadFile(file.Path)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(received, file.Name), text[:file.Size], 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	state, received := sentBy(t, f.logs[0].partition)
 	other := newFixture(t, 1)
-	if err := other.logs[0].partition.Restore(&state, received); err != nil {
+	if err := other.logs[0].partition.Restore(state, received); err != nil {
 		t.Fatal(err)
 	}
 	other.logs[0].entries = f.logs[0].entries[:len(f.logs[0].entries):len(f.logs[0].entries)]
