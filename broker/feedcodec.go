@@ -34,7 +34,7 @@ func decodeFeedQuestion(b []byte) (q feedQuestion, err error) {
 		q.begun, q.from = true, from-1
 	}
 	q.anyone = r.Uvarint() == 1
-	q.selectors = readTexts(r)
+	q.selectors = readFeedTexts(r)
 	return q, r.Err()
 }
 
@@ -53,24 +53,12 @@ func (c *feedChange) append(dst []byte) []byte {
 func decodeFeedChange(b []byte) (c feedChange, err error) {
 	r := protocol.NewBinaryReader(b)
 	c.partition, c.id = uint16(r.Uvarint()), r.Uvarint()
-	c.drop, c.add = readTexts(r), readTexts(r)
+	c.drop, c.add = readFeedTexts(r), readFeedTexts(r)
 	return c, r.Err()
 }
 
-func appendTexts(dst []byte, list []string) []byte {
-	dst = appendUvarint(dst, uint64(len(list)))
-	for _, text := range list {
-		dst = protocol.AppendBytes(dst, text)
-	}
-	return dst
-}
-
-func readTexts(r *protocol.BinaryReader) []string {
-	list := make([]string, r.Count(2*maxFeedSelectors, 1))
-	for i := range list {
-		list[i] = r.Text(protocol.MaxTopicBytes)
-	}
-	return list
+func readFeedTexts(r *protocol.BinaryReader) []string {
+	return readTexts(r, r.Count(2*maxFeedSelectors, 1))
 }
 
 // feedFrame is one frame of a stream: everything between two positions that the
@@ -108,11 +96,7 @@ func (f *feedFrame) append(dst []byte) []byte {
 		dst = append(appendUvarint(dst, k.since), flagCounted*flag(k.counted)|flagOver*flag(k.ended))
 		dst = appendUvarint(dst, k.last)
 	}
-	dst = appendUvarint(dst, uint64(len(f.records)))
-	for _, r := range f.records {
-		dst = appendRecord(dst, r.Position, &r.Event)
-	}
-	return dst
+	return appendRecords(dst, f.records)
 }
 
 // decodeFeedFrame reads a frame. Nothing of it is kept but a copy of the records.

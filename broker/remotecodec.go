@@ -9,11 +9,7 @@ import (
 func appendUvarint(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }
 
 func (q question) append(dst []byte) []byte {
-	dst = appendUvarint(dst, uint64(q.partition))
-	dst = appendUvarint(dst, uint64(len(q.selectors)))
-	for _, s := range q.selectors {
-		dst = protocol.AppendBytes(dst, s)
-	}
+	dst = appendTexts(appendUvarint(dst, uint64(q.partition)), q.selectors)
 	dst = append(dst, q.start)
 	for _, v := range []uint64{q.n, q.position, q.upTo, q.limit, q.floor, q.began, q.since, q.last} {
 		dst = appendUvarint(dst, v)
@@ -24,16 +20,38 @@ func (q question) append(dst []byte) []byte {
 func decodeQuestion(b []byte) (q question, err error) {
 	r := protocol.NewBinaryReader(b)
 	q.partition = uint16(r.Uvarint())
-	q.selectors = make([]string, r.Count(protocol.MaxSelectors, 2))
-	for i := range q.selectors {
-		q.selectors[i] = r.Text(protocol.MaxTopicBytes)
-	}
+	q.selectors = readTexts(r, r.Count(protocol.MaxSelectors, 2))
 	q.start = r.Byte()
 	q.n, q.position, q.upTo = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	q.limit, q.floor = min(r.Uvarint(), maxReadEvents), r.Uvarint()
 	q.began, q.since, q.last = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	q.seen = readNumbers(r)
 	return q, r.Err()
+}
+
+func appendTexts(dst []byte, list []string) []byte {
+	dst = appendUvarint(dst, uint64(len(list)))
+	for _, text := range list {
+		dst = protocol.AppendBytes(dst, text)
+	}
+	return dst
+}
+
+// readTexts reads n topics or patterns.
+func readTexts(r *protocol.BinaryReader, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = r.Text(protocol.MaxTopicBytes)
+	}
+	return list
+}
+
+func appendRecords(dst []byte, list []*Record) []byte {
+	dst = appendUvarint(dst, uint64(len(list)))
+	for _, r := range list {
+		dst = appendRecord(dst, r.Position, &r.Event)
+	}
+	return dst
 }
 
 func appendNumbers(dst []byte, list []uint64) []byte {
@@ -86,14 +104,7 @@ const (
 )
 
 func appendRemoteFound(dst []byte, f remoteFound) []byte {
-	var flags byte
-	if f.end {
-		flags |= flagEnd
-	}
-	if f.ended {
-		flags |= flagEnded
-	}
-	dst = append(dst, flags)
+	dst = append(dst, flagEnd*flag(f.end)|flagEnded*flag(f.ended))
 	dst = appendUvarint(appendUvarint(dst, f.upTo), f.position)
 	dst = appendNumbers(dst, f.seen)
 	dst = appendUvarint(appendUvarint(appendLimited(dst, f.skip), f.began), f.since)
@@ -105,11 +116,7 @@ func appendRemoteFound(dst []byte, f remoteFound) []byte {
 		}
 		dst = protocol.AppendBytes(dst, string(g.reason))
 	}
-	dst = appendUvarint(dst, uint64(len(f.records)))
-	for _, r := range f.records {
-		dst = appendRecord(dst, r.Position, &r.Event)
-	}
-	return dst
+	return appendRecords(dst, f.records)
 }
 
 func decodeRemoteFound(b []byte) (f remoteFound, err error) {
