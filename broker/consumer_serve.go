@@ -151,9 +151,7 @@ func (b *Broker) CheckStart(topics []string, after string) error {
 	if len(catalog.Partitions) == 0 {
 		return errNotJoined()
 	}
-	s := newReader(b, selectors)
-	s.salt = catalog.Salt()
-	return s.begin(catalog, start)
+	return newReader(b, selectors).begin(catalog, start)
 }
 
 // The following are for the dispatcher at a partition's leader.

@@ -236,7 +236,7 @@ func (q *queue) land(batch []*pending, results []stored) {
 	if len(batch) == 0 {
 		return
 	}
-	made := cursors{salt: batch[0].request.catalog.Salt()} // all catalogs of a node have the same
+	made := cursors{salt: *q.broker.salt.Load()} // there since before the catalog that the publishes were placed by
 	made.lane[0].Partition = q.partition
 	landed := make([]Landed, 0, len(batch))
 	for i, p := range batch {
