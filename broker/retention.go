@@ -43,8 +43,8 @@ func (a *aging) expect(ns int64) { a.due = min(a.due, ns) }
 // the log only; before as for oldest. p.mu is held for writing.
 func (p *Partition) trimTopic(t *topic, before uint64, now int64) {
 	limits := p.limitsOf(t)
-	when := p.removal(limits, now)
 	for t.exists() && t.first <= t.last && (t.events() > limits.events || (t.bytes > limits.bytes && t.events() > 1)) {
+		when := p.removal(limits, now) // here, since hardly any event pushes another out
 		w, ok := p.oldest(t, before)
 		if !ok {
 			t.first, t.bytes, t.gone, t.lost = t.last+1, 0, t.newest, when // it has lost all of them
