@@ -37,20 +37,16 @@ func newReaders() *readers { return &readers{seed: maphash.MakeSeed()} }
 
 // add takes a reader in.
 func (r *readers) add(s *Subscription) {
-	seats := s.seats()
 	r.seats.Add(int64(len(s.selectors)))
 	for i, sel := range s.selectors {
-		at := &s.seat
-		if i > 0 {
-			at = &seats[i-1]
-		}
-		at.sub = s
 		if sel.Pattern() {
 			r.mu.Lock()
 			r.patterns.add(sel.String(), s)
 			r.mu.Unlock()
 			continue
 		}
+		at := s.seatAt(i)
+		at.sub = s
 		shard, hash := r.shard(sel.String())
 		shard.mu.Lock()
 		if shard.first == nil {
@@ -63,13 +59,8 @@ func (r *readers) add(s *Subscription) {
 
 // remove takes a reader out.
 func (r *readers) remove(s *Subscription) {
-	seats := s.seats()
 	r.seats.Add(-int64(len(s.selectors)))
 	for i, sel := range s.selectors {
-		at := &s.seat
-		if i > 0 {
-			at = &seats[i-1]
-		}
 		if sel.Pattern() {
 			r.mu.Lock()
 			r.patterns.remove(sel.String(), s)
@@ -78,7 +69,7 @@ func (r *readers) remove(s *Subscription) {
 		}
 		shard, hash := r.shard(sel.String())
 		shard.mu.Lock()
-		if first := at.leave(shard.first[hash]); first != nil {
+		if first := s.seatAt(i).leave(shard.first[hash]); first != nil {
 			shard.first[hash] = first
 		} else {
 			delete(shard.first, hash)

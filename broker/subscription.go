@@ -208,10 +208,10 @@ func (s *Subscription) anyOf(meant func(topic string) bool) bool {
 	return slices.ContainsFunc(s.selectors, func(sel protocol.Selector) bool { return !sel.Pattern() && meant(sel.String()) })
 }
 
-// seats are those of all selectors but the first; nil if there is one only.
-func (s *Subscription) seats() []seat {
-	if len(s.selectors) == 1 {
-		return nil
+// seatAt is the reader's seat for one of its selectors.
+func (s *Subscription) seatAt(i int) *seat {
+	if i == 0 {
+		return &s.seat
 	}
-	return s.reading.seats // it never parks
+	return &s.reading.seats[i-1] // who has more than one never parks
 }
