@@ -40,7 +40,6 @@ type interest struct {
 type interests struct {
 	all      map[string]*interest
 	patterns selectorTrie[*interest]
-	masks    int // how many of them are patterns
 	text     int // bytes of all selectors
 	idle     map[*interest]struct{}
 	asked    []*interest // told, and not answered yet; in order
@@ -74,7 +73,6 @@ func (in *interests) take(selector string) {
 		in.text += len(selector)
 		if i.pattern {
 			in.patterns.add(selector, i)
-			in.masks++
 		}
 		in.fresh = append(in.fresh, i)
 	}
@@ -111,7 +109,6 @@ func (in *interests) drop(i *interest) {
 	in.text -= len(i.selector)
 	if i.pattern {
 		in.patterns.remove(i.selector, i)
-		in.masks--
 	}
 	if i.dropped = true; i.told {
 		in.drops = append(in.drops, i.selector)
@@ -127,12 +124,8 @@ func (in *interests) matching(topic string) iter.Seq[*interest] {
 		if i := in.all[everySystemTopic]; i != nil && protocol.SystemTopic(topic) && !yield(i) {
 			return
 		}
-		if in.masks > 0 {
-			for i := range in.patterns.matching(topic) {
-				if !yield(i) {
-					return
-				}
-			}
+		if !in.patterns.empty() {
+			in.patterns.matching(topic)(yield)
 		}
 	}
 }

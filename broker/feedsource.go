@@ -26,7 +26,6 @@ type feedSource struct {
 	position uint64     // everything up to it is sent, or nobody's
 	texts    map[string]struct{}
 	patterns selectorTrie[struct{}]
-	masks    int      // how many of texts are patterns
 	fresh    []string // to be answered, in the order they came
 }
 
@@ -57,7 +56,6 @@ func (src *feedSource) change(drop, add []string) error {
 	for _, text := range drop {
 		if _, ok := src.texts[text]; ok && strings.Contains(text, "*") {
 			src.patterns.remove(text, struct{}{})
-			src.masks--
 		}
 		delete(src.texts, text)
 	}
@@ -67,7 +65,6 @@ func (src *feedSource) change(drop, add []string) error {
 	for _, text := range add {
 		if _, ok := src.texts[text]; !ok && strings.Contains(text, "*") {
 			src.patterns.add(text, struct{}{})
-			src.masks++
 		}
 		src.texts[text] = struct{}{}
 	}
@@ -83,7 +80,7 @@ func (src *feedSource) follows(topic string) bool {
 	if _, ok := src.texts[everySystemTopic]; ok && protocol.SystemTopic(topic) {
 		return true
 	}
-	if src.masks > 0 {
+	if !src.patterns.empty() {
 		for range src.patterns.matching(topic) {
 			return true
 		}

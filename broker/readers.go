@@ -121,7 +121,7 @@ func (r *readers) each(topic string, visit func(*Subscription)) {
 	shard.mu.RUnlock()
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if len(r.patterns.next) > 0 {
+	if !r.patterns.empty() {
 		for s := range r.patterns.matching(topic) {
 			visit(s)
 		}

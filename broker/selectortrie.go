@@ -14,6 +14,9 @@ type selectorTrie[V comparable] struct {
 	values map[V]struct{} // of the selectors that end here
 }
 
+// empty says that nothing stands here.
+func (n *selectorTrie[V]) empty() bool { return len(n.next) == 0 }
+
 // matching visits what stands under the selectors that match a topic.
 func (n *selectorTrie[V]) matching(topic string) iter.Seq[V] {
 	return func(yield func(V) bool) {
