@@ -305,8 +305,7 @@ func (fd *feed) wake(w *feedWakes) {
 		s.fire()
 	}
 	if w.all {
-		catalog := fd.broker.catalog.Load()
-		fd.broker.readers.wakeAll(func(topic string) bool { return catalog.partitionOf(topic) == fd.partition })
+		fd.broker.readers.wakePartition(fd.broker.catalog.Load(), fd.partition)
 	}
 }
 

@@ -146,28 +146,28 @@ func (r *readers) wake(topic string) {
 	}
 }
 
-// wakeAll calls whoever waits for any pattern, or for a topic that is meant.
-func (r *readers) wakeAll(meant func(topic string) bool) {
+// wakePartition calls whoever waits for a topic of a partition, or for any pattern.
+func (r *readers) wakePartition(catalog *Catalog, partition uint16) {
 	var waiting []*Subscription
-	take := func(s *Subscription) {
-		if s.armed.Load() != nil {
-			waiting = append(waiting, s)
-		}
-	}
+	isHere := func(topic string) bool { return catalog.partitionOf(topic) == partition }
 	for i := range r.shards {
 		shard := &r.shards[i]
 		shard.mu.RLock()
 		for _, at := range shard.first {
 			for ; at != nil; at = at.next {
-				if at.sub.anyOf(meant) {
-					take(at.sub)
+				if at.sub.armed.Load() != nil && at.sub.anyOf(isHere) {
+					waiting = append(waiting, at.sub)
 				}
 			}
 		}
 		shard.mu.RUnlock()
 	}
 	r.mu.RLock()
-	r.patterns.all(take)
+	r.patterns.all(func(s *Subscription) {
+		if s.armed.Load() != nil {
+			waiting = append(waiting, s)
+		}
+	})
 	r.mu.RUnlock()
 	for _, s := range waiting {
 		s.fire()

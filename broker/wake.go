@@ -57,10 +57,7 @@ func (p *Partition) wake() {
 
 // wakeEverybody calls all who wait for a topic of the partition, or for a
 // pattern: the state was replaced.
-func (p *Partition) wakeEverybody() {
-	catalog := p.policies()
-	p.readers.wakeAll(func(topic string) bool { return catalog.partitionOf(topic) == p.id })
-}
+func (p *Partition) wakeEverybody() { p.readers.wakePartition(p.policies(), p.id) }
 
 // awaited is somebody who waits for the replica to reach a position.
 type awaited struct {
@@ -104,14 +101,14 @@ func (p *Partition) reached(position uint64) bool {
 	return p.position >= position
 }
 
-// nothingFor says whether there is nothing that a lane wants.
+// nothingFor says whether there is nothing that a lane wants, of which one event
+// is enough to ask for.
 func (p *Partition) nothingFor(w want) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.closed {
 		return false
 	}
-	w.limit = 1
 	f, _ := p.planLocked(w)
 	return len(f.records)+len(f.gaps) == 0 || len(p.repairs.running) > 0 // while something is repaired, whoever waits is woken at the end
 }
