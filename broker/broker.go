@@ -357,3 +357,7 @@ func (b *Broker) ServeStream(ctx context.Context, _ string, method uint8, req []
 func errNotJoined() *protocol.Error {
 	return protocol.NoLeader.Errorf("this node has not joined its cluster yet; try again, or another node")
 }
+
+func errNoReplica(partition uint16) *protocol.Error {
+	return protocol.NoLeader.Errorf("partition %d has no replica here", partition)
+}

@@ -181,7 +181,7 @@ func (b *Broker) serveFeed(ctx context.Context, req []byte, send func([]byte) er
 	}
 	p := b.local(q.partition)
 	if p == nil {
-		return protocol.NoLeader.Errorf("partition %d has no replica here", q.partition)
+		return errNoReplica(q.partition)
 	}
 	src, err := newFeedSource(p, &q)
 	if err == nil {

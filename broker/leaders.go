@@ -96,7 +96,7 @@ func (b *Broker) serveLeader(req []byte) ([]byte, error) {
 	partition := uint16(r.Uvarint())
 	log := b.logOf(partition)
 	if r.Err() != nil || log == nil {
-		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", partition)
+		return nil, errNoReplica(partition)
 	}
 	leader, _ := log.Leader()
 	return []byte(leader), nil

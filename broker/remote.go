@@ -184,7 +184,7 @@ func (b *Broker) serveRead(ctx context.Context, req []byte) ([]byte, error) {
 	}
 	p := b.local(q.partition)
 	if p == nil {
-		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", q.partition)
+		return nil, errNoReplica(q.partition)
 	}
 	s, l, err := b.proxy(q)
 	if err != nil {

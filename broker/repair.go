@@ -115,7 +115,7 @@ func (b *Broker) serveRecord(req []byte) ([]byte, error) {
 	id, position := uint16(r.Uvarint()), r.Uvarint()
 	p := b.local(id)
 	if r.Err() != nil || p == nil {
-		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", id)
+		return nil, errNoReplica(id)
 	}
 	w, ok := p.spanOf(position)
 	if !ok {

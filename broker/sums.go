@@ -108,7 +108,7 @@ func (b *Broker) serveSum(req []byte) ([]byte, error) {
 	id, first, judge := uint16(r.Uvarint()), r.Uvarint(), r.Byte() == 1
 	p := b.local(id)
 	if r.Err() != nil || p == nil {
-		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", id)
+		return nil, errNoReplica(id)
 	}
 	sum, ok := p.sumOf(first)
 	if !ok {

@@ -141,7 +141,7 @@ func (b *Broker) serveTopics(req []byte) ([]byte, error) {
 	}
 	p := b.local(q.Partitions[0])
 	if p == nil {
-		return nil, protocol.NoLeader.Errorf("partition %d has no replica here", q.Partitions[0])
+		return nil, errNoReplica(q.Partitions[0])
 	}
 	return json.Marshal(p.list(q))
 }
