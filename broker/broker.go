@@ -228,13 +228,17 @@ func (b *Broker) ClosePartition(id uint16) {
 
 // Position is how far this node's replica of a partition has come.
 func (b *Broker) Position(id uint16) uint64 {
-	b.mu.Lock()
-	p := b.partitions[id]
-	b.mu.Unlock()
-	if p == nil {
-		return 0
+	if p := b.held(id); p != nil {
+		return p.end()
 	}
-	return p.end()
+	return 0
+}
+
+// held is the replica here, however far it has come; nil if there is none.
+func (b *Broker) held(id uint16) *Partition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.partitions[id]
 }
 
 func (b *Broker) logOf(id uint16) Log {

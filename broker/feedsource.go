@@ -255,15 +255,14 @@ func (b *Broker) serveFeedChange(req []byte) error {
 	if err != nil {
 		return protocol.BadRequest.Errorf("feed: %v", err)
 	}
-	b.mu.Lock()
-	p := b.partitions[c.partition]
-	b.mu.Unlock()
-	if p != nil {
-		if src := p.source(c.id); src != nil {
-			err := src.change(c.drop, c.add)
-			src.signal()
-			return err
-		}
+	var src *feedSource
+	if p := b.held(c.partition); p != nil {
+		src = p.source(c.id)
 	}
-	return protocol.NoLeader.Errorf("there is no such feed of partition %d here", c.partition)
+	if src == nil {
+		return protocol.NoLeader.Errorf("there is no such feed of partition %d here", c.partition)
+	}
+	err = src.change(c.drop, c.add)
+	src.signal()
+	return err
 }
