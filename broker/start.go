@@ -128,18 +128,14 @@ func (s *reading) addLanes(catalog *Catalog, members []int, start protocol.Start
 			patterns = append(patterns, i)
 			continue
 		}
-		s.addLane(&lane{partition: catalog.partitionOf(s.selectors[i].String()), members: []int{i}, start: &start})
+		s.lanes = append(s.lanes, &lane{partition: catalog.partitionOf(s.selectors[i].String()), members: []int{i}, start: &start})
 	}
 	if len(patterns) == 0 {
 		return
 	}
 	for p := range catalog.Partitions {
-		s.addLane(&lane{partition: uint16(p), members: patterns, start: &start})
+		s.lanes = append(s.lanes, &lane{partition: uint16(p), members: patterns, start: &start})
 	}
-}
-
-func (s *reading) addLane(l *lane) {
-	s.lanes = append(s.lanes, l)
 }
 
 // startText is a start as it may stand for a cursor, until the reader has begun.
