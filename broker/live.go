@@ -58,12 +58,18 @@ func (b *Broker) publishLive(e *protocol.Event) protocol.Published {
 
 func (b *Broker) deliverLive(e *protocol.Event) {
 	r := &Record{Event: *e}
+	var armed []*Subscription
 	b.readers.each(e.Topic, func(s *Subscription) {
-		if s.options.Live {
-			s.pushLive(r)
+		if !s.options.Live {
+			return
+		}
+		if s.pushLive(r); s.armed.Load() != nil {
+			armed = append(armed, s)
 		}
 	})
-	b.readers.wake(e.Topic)
+	for _, s := range armed {
+		s.fire()
+	}
 }
 
 // pushLive gives an unstored event to a reader, once.

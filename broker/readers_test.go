@@ -203,3 +203,25 @@ func benchWake(b *testing.B, readers, woken int, selector, topic func(i int) str
 	b.ReportMetric(each, "B/reader")
 	pauses.report(b)
 }
+
+func TestAnUnstoredEventWakesOnlyWhoWantsIt(t *testing.T) {
+	f := newFixture(t, 1)
+	woken := map[bool]int{}
+	for _, live := range []bool{false, true} {
+		selectors, _ := protocol.ParseSelectors([]string{"a", "**"})
+		s, err := f.Subscribe(selectors, protocol.Start{Kind: protocol.StartLatest}, SubscribeOptions{Live: live})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if !s.Arm(func() { woken[live]++ }) {
+			t.Fatalf("live %v: there is something already", live)
+		}
+	}
+	if _, err := f.try(protocol.Publish{Event: protocol.Event{Topic: "a"}, Ack: protocol.AckNone}); err != nil {
+		t.Fatal(err)
+	}
+	if woken[true] != 1 || woken[false] != 0 {
+		t.Errorf("got %d calls of who wants it and %d of who does not, want 1 and 0", woken[true], woken[false])
+	}
+}
