@@ -89,32 +89,3 @@ func (b *Broker) serveLive(req []byte) error {
 	b.deliverLive(&e)
 	return nil
 }
-
-// floors are positions that readers at this node must not stay below: what it
-// has acknowledged itself.
-type floors struct {
-	mu sync.Mutex // guards at
-	at map[uint16]uint64
-}
-
-func (f *floors) raise(partition uint16, position uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.at == nil {
-		f.at = map[uint16]uint64{}
-	}
-	f.at[partition] = max(f.at[partition], position)
-}
-
-func (f *floors) get(partition uint16) uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.at[partition]
-}
-
-func (p *Partition) deleted(name string) bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	t := p.topics.find(name)
-	return t != nil && t.deleted() != 0
-}

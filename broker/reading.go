@@ -325,3 +325,10 @@ func (s *reading) done() bool {
 func (s *reading) ended(l *lane, p *Partition) bool {
 	return !slices.ContainsFunc(l.members, func(i int) bool { return s.selectors[i].Pattern() || !p.deleted(s.selectors[i].String()) })
 }
+
+func (p *Partition) deleted(name string) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	t := p.topics.find(name)
+	return t != nil && t.deleted() != 0
+}

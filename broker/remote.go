@@ -162,7 +162,7 @@ func (s *reading) question(l *lane, upTo uint64) question {
 		q.selectors = append(q.selectors, s.selectors[i].String())
 		q.seen = append(q.seen, s.seen[i])
 	}
-	q.floor = s.floor(l)
+	q.floor = s.broker.floors.of(l)
 	if fd := s.broker.feeds.get(l.partition); fd != nil {
 		q.floor = max(q.floor, fd.since(s, l))
 	}

@@ -5,16 +5,11 @@ import "context"
 // What a reader does with a lane whose partition has no replica here: the feed
 // serves it where it can, else another node is asked.
 
-// floor is the position that the lane must not be told to be the end before.
-func (s *reading) floor(l *lane) uint64 {
-	return max(l.position, s.broker.floors.get(l.partition))
-}
-
 // readFeed gives what a lane has at the feed. What another node has answered
 // comes first, and what it is asked where the feed is not as far as the lane's floor.
 func (s *reading) readFeed(l *lane, limit int, upTo uint64) (f found, ok bool) {
 	fd := s.broker.feeds.get(l.partition)
-	if fd == nil || l.remote != nil && (l.remote.answered() || !fd.reaches(s, l, s.floor(l))) {
+	if fd == nil || l.remote != nil && (l.remote.answered() || !fd.reaches(s, l, s.broker.floors.of(l))) {
 		return f, false
 	}
 	if f, ok = fd.read(s, l, limit, upTo); ok {
@@ -53,7 +48,7 @@ func (s *Subscription) settleElsewhere(ctx context.Context, i int) {
 	var asked *fetch
 	s.use(func(r *reading) {
 		l := r.lanes[i]
-		if fd := s.broker.feeds.get(l.partition); fd != nil && l.remote == nil && (r.beginFeed(l) || fd.reaches(r, l, r.floor(l))) {
+		if fd := s.broker.feeds.get(l.partition); fd != nil && l.remote == nil && (r.beginFeed(l) || fd.reaches(r, l, s.broker.floors.of(l))) {
 			return
 		}
 		if l.remote == nil {

@@ -152,34 +152,6 @@ func (s *Subscription) Next(ctx context.Context, limit int) (Batch, error) {
 	}
 }
 
-// Settle waits, a second at most, until this node can see every event that it
-// has acknowledged itself and every one before the reader's cursor; not at all
-// once ctx has ended. A poll calls it before its first Pull.
-func (s *Subscription) Settle(ctx context.Context) error {
-	if ctx.Err() != nil {
-		s.use(func(r *reading) { r.beginLanes() })
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
-	defer cancel()
-	var lanes []lane
-	s.use(func(r *reading) {
-		for _, l := range r.lanes {
-			lanes = append(lanes, *l)
-		}
-	})
-	for i := range lanes {
-		l := &lanes[i]
-		if p := s.broker.local(l.partition); p != nil {
-			p.reach(ctx, max(s.broker.floors.get(l.partition), l.position))
-			continue
-		}
-		s.settleElsewhere(ctx, i)
-	}
-	s.use(func(r *reading) { r.beginLanes() })
-	return nil
-}
-
 // Close forgets the reader.
 func (s *Subscription) Close() {
 	s.mu.Lock()
