@@ -37,13 +37,49 @@ func TestALeaderThatIsCutOffIsReplacedWithinASecond(t *testing.T) {
 	})
 }
 
-func (s *sim) cutLeader(id string) time.Duration {
+// TestAFollowerTakesNoLeadByTheWordOfEdgeNodes cuts a follower from both other
+// replicas of a topic, but not from edge nodes, to whom the leader says nothing at all.
+func TestAFollowerTakesNoLeadByTheWordOfEdgeNodes(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, 1, dir)
+		s.edges, s.seats = true, make([]seat, simFounders+2)
+		defer s.end()
+		s.found()
+		s.start(simFounders)
+		s.start(simFounders + 1)
+		s.within(time.Minute, "all nodes ready with three voters everywhere", s.whole)
+		leader := s.leader()
+		follower, other := (leader+1)%simFounders, (leader+2)%simFounders
+		if meta := s.node(leader).metaGroup; meta.IsLeader() { // or edge nodes would hear of it by the catalog
+			if err := meta.TransferLeadership(t.Context(), s.node(other).home.NodeID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		r, _ := s.node(follower).groups.get(0)
+		before := r.Term()
+		s.net.Cut([]string{host(follower)}, []string{host(leader), host(other)})
+		time.Sleep(2 * time.Second)
+		if got := r.Term(); got != before {
+			t.Errorf("a follower that is cut off went to term %d, want it to stay in %d", got, before)
+		}
+	})
+}
+
+// leader is where the leader of the first partition is.
+func (s *sim) leader() (leader int) {
 	s.Helper()
-	leader := -1
 	s.within(time.Minute, "a leader", func() bool {
 		leader = slices.IndexFunc(s.seats[:simFounders], func(at seat) bool { r, ok := at.node.groups.get(0); return ok && r.IsLeader() })
 		return leader >= 0
 	})
+	return leader
+}
+
+func (s *sim) cutLeader(id string) time.Duration {
+	s.Helper()
+	leader := s.leader()
 	topic := s.topicOf(0)
 	s.net.Cut([]string{host(leader)}, s.others(leader))
 	began := time.Now()

@@ -62,13 +62,18 @@ func (p peers) Broadcast(method uint8, req []byte) {
 // askAll asks all other living nodes at once and gives the answers of those that
 // have answered in time.
 func (n *Node) askAll(ctx context.Context, limit time.Duration, method uint8, req []byte) (answers [][]byte) {
+	return n.ask(ctx, limit, n.gossip.Nodes(), method, req)
+}
+
+// ask is askAll, of some nodes.
+func (n *Node) ask(ctx context.Context, limit time.Duration, of []cluster.Node, method uint8, req []byte) (answers [][]byte) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var (
 		mu sync.Mutex // guards answers
 		wg sync.WaitGroup
 	)
-	for _, peer := range n.gossip.Nodes() {
+	for _, peer := range of {
 		if peer.ID == n.home.NodeID || !peer.State.Alive() {
 			continue
 		}

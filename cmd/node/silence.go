@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/pushd/pushd/cluster"
@@ -65,11 +66,13 @@ func (n *Node) lost(ctx context.Context, id string) bool {
 	return !<-answers && silent >= silentFor
 }
 
-// othersHear says whether another node has heard from this one lately. Without
-// the word of most nodes it is taken for so.
+// othersHear says whether another node has heard from that one lately. Without
+// the word of most nodes it is taken for so. Those of the role edge are not asked:
+// most leaders say nothing to them at all.
 func (n *Node) othersHear(ctx context.Context, id string) bool {
+	full := slices.DeleteFunc(n.gossip.Nodes(), func(peer cluster.Node) bool { return peer.Role == roleEdge })
 	agree := 1
-	for _, answer := range n.askAll(ctx, callFor, methodSilence, []byte(id)) {
+	for _, answer := range n.ask(ctx, callFor, full, methodSilence, []byte(id)) {
 		var s silence
 		if json.Unmarshal(answer, &s) != nil {
 			continue
@@ -79,7 +82,13 @@ func (n *Node) othersHear(ctx context.Context, id string) bool {
 		}
 		agree++
 	}
-	return agree <= len(n.meta.Catalog().Nodes)/2
+	known := 0
+	for _, entry := range n.meta.Catalog().Nodes {
+		if entry.Role != roleEdge {
+			known++
+		}
+	}
+	return agree <= known/2
 }
 
 // succeed is asked by a node that has found a leader to be lost: so all stand in

@@ -30,13 +30,14 @@ type sim struct {
 	dir        string
 	partitions int
 	steps      int
+	edges      bool // nodes behind the founders hold no replicas
 	referee    referee
 	ledger     ledger
 	stop       chan struct{}
 	working    sync.WaitGroup
 
 	mu    sync.Mutex // guards the seats' nodes
-	seats [simSeats]seat
+	seats []seat
 }
 
 // seat is a host, with the node that has it.
@@ -55,7 +56,7 @@ const (
 )
 
 func newSim(t *testing.T, seed uint64, dir string) *sim {
-	s := &sim{T: t, chance: newChance(seed, 1), net: memnet.New(), dir: dir, partitions: 1, steps: 6, stop: make(chan struct{})}
+	s := &sim{T: t, chance: newChance(seed, 1), net: memnet.New(), dir: dir, partitions: 1, steps: 6, stop: make(chan struct{}), seats: make([]seat, simSeats)}
 	if seed%10 == 0 {
 		s.partitions, s.steps = 3, 10
 	}
@@ -158,6 +159,9 @@ func (s *sim) start(i int) {
 				return s.net.Dial(ctx, at, addr)
 			},
 		},
+	}
+	if s.edges && i >= simFounders {
+		cfg.Role = roleEdge
 	}
 	if i > 0 || seat.incarnation > 0 {
 		for _, other := range s.others(i) {
