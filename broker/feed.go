@@ -136,8 +136,9 @@ func (fd *feed) begin(s *reading, l *lane, floor uint64) bool {
 	if l.start.Kind != protocol.StartLatest || len(l.members) != 1 || fd.upTo < floor || !fd.current() {
 		return false
 	}
-	i := fd.interests.all[s.selectors[l.members[0]].String()]
-	if i == nil || !i.known || i.pattern || !i.counted || i.since > fd.upTo {
+	selector := s.selectors[l.members[0]]
+	i := fd.interests.all[selector.String()]
+	if i == nil || !i.known || selector.Pattern() || !i.counted || i.since > fd.upTo {
 		return false
 	}
 	l.start, l.position, s.seen[l.members[0]], l.ended = nil, fd.upTo, i.last, i.ended

@@ -67,8 +67,8 @@ func FuzzFeedChange(f *testing.F) {
 		if src.change(nil, c.drop) != nil || src.change(c.drop, c.add) != nil || src.change(c.add, nil) != nil {
 			return
 		}
-		if len(src.texts)+len(src.patterns.next) != 0 {
-			t.Errorf("%+v leaves %d selectors behind, and %d first segments of patterns", c, len(src.texts), len(src.patterns.next))
+		if len(src.selectors.all)+len(src.selectors.patterns.next) != 0 {
+			t.Errorf("%+v leaves %d selectors behind, and %d first segments of patterns", c, len(src.selectors.all), len(src.selectors.patterns.next))
 		}
 	})
 }

@@ -1,23 +1,10 @@
 package broker
 
-import (
-	"iter"
-	"strings"
-
-	"github.com/pushd/pushd/protocol"
-)
-
-// What a feed asks for in place of single topics when there are too many: all
-// that clients publish, and all of the system's own, which is no selector.
-const (
-	everyTopic       = "**"
-	everySystemTopic = "$"
-)
+import "strings"
 
 // interest is one selector that a feed asks for.
 type interest struct {
 	selector string
-	pattern  bool
 	refs     int  // readers that follow it
 	idle     int  // turns without a reader
 	told     bool // its source has been told
@@ -38,13 +25,12 @@ type interest struct {
 
 // interests are what a feed asks for, and what of it is to be told.
 type interests struct {
-	all      map[string]*interest
-	patterns selectorTrie[*interest]
-	text     int // bytes of all selectors
-	idle     map[*interest]struct{}
-	asked    []*interest // told, and not answered yet; in order
-	fresh    []*interest // to be told
-	drops    []string
+	feedSelectors[*interest]
+	text  int // bytes of all selectors
+	idle  map[*interest]struct{}
+	asked []*interest // told, and not answered yet; in order
+	fresh []*interest // to be told
+	drops []string
 }
 
 // full says that there is no room for more selectors: who comes now is served by
@@ -65,15 +51,9 @@ func wider(selector string) string {
 func (in *interests) take(selector string) {
 	i := in.all[selector]
 	if i == nil {
-		i = &interest{selector: selector, pattern: strings.Contains(selector, "*")}
-		if in.all == nil {
-			in.all, in.idle = map[string]*interest{}, map[*interest]struct{}{}
-		}
-		in.all[selector] = i
+		i = &interest{selector: selector}
+		in.put(selector, i)
 		in.text += len(selector)
-		if i.pattern {
-			in.patterns.add(selector, i)
-		}
 		in.fresh = append(in.fresh, i)
 	}
 	if i.refs++; i.refs == 1 {
@@ -90,6 +70,9 @@ func (in *interests) leave(selector string, s *Subscription) {
 	}
 	delete(i.unsure, s)
 	if i.refs--; i.refs == 0 {
+		if in.idle == nil {
+			in.idle = map[*interest]struct{}{}
+		}
 		in.idle[i] = struct{}{}
 	}
 }
@@ -105,28 +88,10 @@ func (in *interests) sweep() {
 
 func (in *interests) drop(i *interest) {
 	delete(in.idle, i)
-	delete(in.all, i.selector)
+	in.remove(i.selector)
 	in.text -= len(i.selector)
-	if i.pattern {
-		in.patterns.remove(i.selector, i)
-	}
 	if i.dropped = true; i.told {
 		in.drops = append(in.drops, i.selector)
-	}
-}
-
-// matching visits the interests that cover a topic.
-func (in *interests) matching(topic string) iter.Seq[*interest] {
-	return func(yield func(*interest) bool) {
-		if i := in.all[topic]; i != nil && !yield(i) {
-			return
-		}
-		if i := in.all[everySystemTopic]; i != nil && protocol.SystemTopic(topic) && !yield(i) {
-			return
-		}
-		if !in.patterns.empty() {
-			in.patterns.matching(topic)(yield)
-		}
 	}
 }
 

@@ -22,15 +22,14 @@ type feedSource struct {
 	said time.Time
 	told uint64
 
-	mu       sync.Mutex // guards what follows; taken behind the partition's
-	position uint64     // everything up to it is sent, or nobody's
-	texts    map[string]struct{}
-	patterns selectorTrie[struct{}]
-	fresh    []string // to be answered, in the order they came
+	mu        sync.Mutex // guards what follows; taken behind the partition's
+	position  uint64     // everything up to it is sent, or nobody's
+	selectors feedSelectors[struct{}]
+	fresh     []string // to be answered, in the order they came
 }
 
 func newFeedSource(p *Partition, q *feedQuestion) (*feedSource, error) {
-	src := &feedSource{id: q.id, partition: p, begun: q.begun, ready: make(chan struct{}, 1), told: q.from, position: q.from, texts: map[string]struct{}{}}
+	src := &feedSource{id: q.id, partition: p, begun: q.begun, ready: make(chan struct{}, 1), told: q.from, position: q.from}
 	return src, src.change(nil, q.selectors)
 }
 
@@ -54,19 +53,13 @@ func (src *feedSource) change(drop, add []string) error {
 	src.mu.Lock()
 	defer src.mu.Unlock()
 	for _, text := range drop {
-		if _, ok := src.texts[text]; ok && strings.Contains(text, "*") {
-			src.patterns.remove(text, struct{}{})
-		}
-		delete(src.texts, text)
+		src.selectors.remove(text)
 	}
-	if len(src.texts)+len(add) > 2*maxFeedSelectors || len(src.fresh)+len(add) > 2*maxFeedSelectors {
+	if len(src.selectors.all)+len(add) > 2*maxFeedSelectors || len(src.fresh)+len(add) > 2*maxFeedSelectors {
 		return protocol.Overloaded.Errorf("feed of partition %d: more than %d topics", src.partition.id, 2*maxFeedSelectors)
 	}
 	for _, text := range add {
-		if _, ok := src.texts[text]; !ok && strings.Contains(text, "*") {
-			src.patterns.add(text, struct{}{})
-		}
-		src.texts[text] = struct{}{}
+		src.selectors.put(text, struct{}{})
 	}
 	src.fresh = append(src.fresh, add...)
 	return nil
@@ -74,16 +67,8 @@ func (src *feedSource) change(drop, add []string) error {
 
 // follows says whether a topic is to be sent. src.mu is held.
 func (src *feedSource) follows(topic string) bool {
-	if _, ok := src.texts[topic]; ok {
+	for range src.selectors.matching(topic) {
 		return true
-	}
-	if _, ok := src.texts[everySystemTopic]; ok && protocol.SystemTopic(topic) {
-		return true
-	}
-	if !src.patterns.empty() {
-		for range src.patterns.matching(topic) {
-			return true
-		}
 	}
 	return false
 }
