@@ -157,7 +157,7 @@ func (st *feedStream) watch(ctx context.Context, anyone bool) {
 			return
 		case anyone && time.Since(looked) >= feedTick:
 			looked = time.Now()
-			leader := st.leads(ctx, mute)
+			leader, _ := st.feed.broker.whoLeads(ctx, st.feed.partition, mute)
 			if st.back = (leader != mute || time.Since(began) >= feedDetour) && st.answers(ctx, leader); st.back {
 				return
 			}
@@ -216,8 +216,8 @@ func (st *feedStream) silent(ctx context.Context) bool {
 	if silence < feedSilence {
 		return false
 	}
-	leader := st.leads(ctx, st.node)
-	return silence >= feedSilenceLimit || leader != "" && leader != st.node
+	leader, known := st.feed.broker.whoLeads(ctx, st.feed.partition, st.node)
+	return silence >= feedSilenceLimit || known && leader != st.node
 }
 
 // answers says whether a node can be reached.
@@ -226,15 +226,4 @@ func (st *feedStream) answers(ctx context.Context, node string) bool {
 	defer cancel()
 	_, err := st.feed.broker.peers.Call(ctx, node, MethodLeader, appendUvarint(nil, uint64(st.feed.partition)))
 	return err == nil
-}
-
-// leads is who leads, "" if that is not known. Others are asked than the one that
-// may be mute.
-func (st *feedStream) leads(ctx context.Context, mute string) string {
-	b, partition := st.feed.broker, st.feed.partition
-	if b.logOf(partition) == nil {
-		b.askWhoLeads(ctx, partition, mute)
-	}
-	leader, _ := b.Leader(partition)
-	return leader
 }

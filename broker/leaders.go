@@ -47,16 +47,15 @@ func (b *Broker) Leader(id uint16) (node string, known bool) {
 }
 
 // whileLeads ends with ctx, or once another node is known to lead the partition:
-// what a leader has not answered by then, it may never answer. Who has no replica
-// has to ask.
+// what a leader has not answered by then, it may never answer.
 func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	var look func()
 	look = func() {
-		if ctx.Err() == nil && b.logOf(partition) == nil {
-			b.askWhoLeads(ctx, partition, node)
+		if ctx.Err() != nil {
+			return
 		}
-		leader, known := b.Leader(partition)
+		leader, known := b.whoLeads(ctx, partition, node)
 		switch {
 		case ctx.Err() != nil:
 		case known && leader != node:
@@ -70,6 +69,15 @@ func (b *Broker) whileLeads(ctx context.Context, partition uint16, node string) 
 		first.Stop()
 		cancel()
 	}
+}
+
+// whoLeads is [Broker.Leader] where a node that may lead does not answer: who has no
+// replica has to ask others.
+func (b *Broker) whoLeads(ctx context.Context, partition uint16, silent string) (node string, known bool) {
+	if b.logOf(partition) == nil {
+		b.askWhoLeads(ctx, partition, silent)
+	}
+	return b.Leader(partition)
 }
 
 // askWhoLeads asks the partition's other replicas whether they follow another
