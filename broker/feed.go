@@ -299,8 +299,9 @@ func (fd *feed) take(f *feedFrame, now time.Time) (w feedWakes, ok bool) {
 
 // wake calls them. No lock is held.
 func (fd *feed) wake(w *feedWakes) {
+	var room []*Subscription
 	for _, topic := range w.topics {
-		fd.broker.readers.wake(topic)
+		room = fd.broker.readers.wake(topic, room)
 	}
 	for _, s := range w.unsure {
 		s.fire()

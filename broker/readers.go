@@ -139,11 +139,14 @@ func (r *readers) armed(dst []*Subscription, topic string) []*Subscription {
 }
 
 // wake calls whoever waits for a topic. No lock is held: a wake function may
-// call Pull.
-func (r *readers) wake(topic string) {
-	for _, s := range r.armed(nil, topic) {
+// call Pull. The room for them is given back, for the next topic's.
+func (r *readers) wake(topic string, room []*Subscription) []*Subscription {
+	room = r.armed(room[:0], topic)
+	for _, s := range room {
 		s.fire()
 	}
+	clear(room)
+	return room
 }
 
 // wakePartition calls whoever waits for a topic of a partition, or for any pattern.

@@ -41,11 +41,7 @@ func (p *Partition) wake() {
 		close(ch)
 	}
 	for _, topic := range w.topics {
-		w.readers = p.readers.armed(w.readers[:0], topic)
-		for _, s := range w.readers {
-			s.fire()
-		}
-		clear(w.readers)
+		w.readers = p.readers.wake(topic, w.readers)
 	}
 	clear(w.reached)
 	clear(w.topics)
