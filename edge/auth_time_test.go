@@ -2,11 +2,8 @@ package edge
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,7 +12,6 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
 )
 
@@ -23,14 +19,7 @@ import (
 // for tokens; lines are the header of a token that ends in so many seconds.
 func pipeGuarded(t *testing.T, seconds int) (c *raw, lines string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(file, []byte(testSecret), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	a, err := OpenAuth(AuthOptions{HS256KeyFile: file})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := openTestAuth(t, AuthOptions{}, testSecret, "")
 	r := &silent{}
 	r.move("C1")
 	c = pipeTo(t, r, func(o *Options) { o.Auth = a })
@@ -135,19 +124,33 @@ func TestALongPollIsAnsweredWhenItsTokenEnds(t *testing.T) {
 	})
 }
 
+// silentServer has a reader that has nothing, for one who may do everything.
+func silentServer() (*Server, *principal) {
+	r := &silent{}
+	r.move("C1")
+	grants, _ := parseGrants(mayAll)
+	return serverOf(r, Options{}), &principal{subject: "ann", grants: grants, key: newKey(algHS256, "", nil, nil)}
+}
+
+// requestOf is a request as net/http's handlers get it from somebody.
+func requestOf(t *testing.T, who *principal, target string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return withWho(r, who)
+}
+
 func TestAnHTTP2StreamIsToldOfItsTokensEndAndEndsWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &silent{}
-		r.move("C1")
-		s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
-		key := newKey(algHS256, "", nil, nil)
-		grants, _ := parseGrants(mayAll)
-		who := &principal{subject: "ann", grants: grants, expires: time.Now().Add(40 * time.Second), key: key}
+		s, who := silentServer()
+		who.expires = time.Now().Add(40 * time.Second)
 		w := &recorder{wrote: make(chan string, 10), header: http.Header{}}
 		began := time.Now()
 		done := make(chan error, 1)
 		go func() {
-			req, _ := http.NewRequestWithContext(context.WithValue(t.Context(), whoKey{}, who), http.MethodGet, "/v1/events?topic=a", nil)
+			req := requestOf(t, who, "/v1/events?topic=a")
 			q, _, err := parseTopicsRead(req)
 			if err == nil {
 				err = s.serveSSE(w, req, q)
@@ -166,18 +169,14 @@ func TestAnHTTP2StreamIsToldOfItsTokensEndAndEndsWithIt(t *testing.T) {
 
 func TestAnHTTP2PollEndsWithItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &silent{}
-		r.move("C1")
-		s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
-		key := newKey(algHS256, "", nil, nil)
-		grants, _ := parseGrants(mayAll)
-		req, _ := http.NewRequestWithContext(context.WithValue(t.Context(), whoKey{}, &principal{grants: grants, key: key}), http.MethodGet, "/v1/events?topic=a&wait=50s", nil)
+		s, who := silentServer()
+		req := requestOf(t, who, "/v1/events?topic=a&wait=50s")
 		q, f, err := parseTopicsRead(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		time.AfterFunc(20*time.Second, func() { close(key.gone) })
+		time.AfterFunc(20*time.Second, func() { close(who.key.gone) })
 		err = s.poll(&recorder{wrote: make(chan string, 1), header: http.Header{}}, req, q, f)
 		if protocol.CodeOf(err) != protocol.BadToken || time.Since(began) != 20*time.Second {
 			t.Errorf("got %v after %v, want %s after 20 s", err, time.Since(began), protocol.BadToken)

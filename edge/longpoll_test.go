@@ -122,7 +122,7 @@ func pipeTo(t *testing.T, r reader, change ...func(*Options)) *raw {
 	for _, f := range change {
 		f(&o)
 	}
-	s := newServer(o, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+	s := serverOf(r, o)
 	l := newLoop(s, newConns())
 	go l.run()
 	here, there := net.Pipe()

@@ -156,21 +156,29 @@ func TestAStalledReaderDoesNotHoldUpOthersAndLosesNothing(t *testing.T) {
 	slow, fast := s.dialJSON("/v1/events?topic=a"), s.dialJSON("/v1/events?topic=a")
 	slow.push()
 	fast.push()
-	const rounds, each = 12, 50
-	line := fmt.Sprintf(`{"topic":"a","data":%q}`+"\n", strings.Repeat("x", 32<<10))
+	s.wantNothingLost("a", slow, fast, 50)
+}
+
+// wantNothingLost publishes far more to a topic than a socket takes, so many
+// events at a time. fast reads as they come, slow when all have, and both want
+// each of them.
+func (s *site) wantNothingLost(topic string, slow, fast *wsClient, each int) {
+	s.t.Helper()
+	const rounds = 12
+	line := fmt.Sprintf(`{"topic":%q,"data":%q}`+"\n", topic, strings.Repeat("x", 32<<10))
 	for round := range rounds {
 		s.do(http.MethodPost, "/v1/events", strings.Repeat(line, each)).want(200)
 		for i := range each {
 			if e := fast.event(); e.Offset != uint64(round*each+i+1) {
-				t.Fatalf("fast reader: got offset %d, want %d", e.Offset, round*each+i+1)
+				s.t.Fatalf("%s: fast reader: got offset %d, want %d", topic, e.Offset, round*each+i+1)
 			}
 		}
 	}
-	for want := uint64(1); want <= rounds*each; want++ {
+	for want := uint64(1); want <= uint64(rounds*each); want++ {
 		if e := slow.event(); e.Offset != want {
-			t.Fatalf("slow reader: got offset %d, want %d", e.Offset, want)
+			s.t.Fatalf("%s: slow reader: got offset %d, want %d", topic, e.Offset, want)
 		}
 	}
-	s.publishText("a", "last")
-	wantTexts(t, []protocol.Envelope{slow.event(), fast.event()}, "last", "last")
+	s.publishText(topic, "last")
+	wantTexts(s.t, []protocol.Envelope{slow.event(), fast.event()}, "last", "last")
 }

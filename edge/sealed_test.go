@@ -14,14 +14,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/gobwas/ws"
-
-	"github.com/pushd/pushd/protocol"
 )
 
 // testTLS is a server's configuration, of one version.
@@ -134,23 +131,7 @@ func TestAStalledTLSReaderLosesNothing(t *testing.T) {
 			return c
 		}
 		slow, fast := open(), open()
-		const rounds, each = 12, 40
-		line := fmt.Sprintf(`{"topic":%q,"data":%q}`+"\n", topic, strings.Repeat("x", 32<<10))
-		for round := range rounds {
-			h.do(http.MethodPost, "/v1/events", strings.Repeat(line, each)).want(200)
-			for i := range each {
-				if e := fast.event(); e.Offset != uint64(round*each+i+1) {
-					t.Fatalf("fast reader: got offset %d, want %d", e.Offset, round*each+i+1)
-				}
-			}
-		}
-		for want := uint64(1); want <= rounds*each; want++ {
-			if e := slow.event(); e.Offset != want {
-				t.Fatalf("slow reader: got offset %d, want %d", e.Offset, want)
-			}
-		}
-		h.publishText(topic, "last")
-		wantTexts(t, []protocol.Envelope{slow.event(), fast.event()}, "last", "last")
+		h.wantNothingLost(topic, slow, fast, 40)
 	}
 }
 

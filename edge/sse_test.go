@@ -179,11 +179,16 @@ func (*silent) Settle(context.Context) error { return nil }
 func (*silent) Settled() bool                { return true }
 func (*silent) Done() bool                   { return false }
 
+// serverOf is a server whose readers are all r.
+func serverOf(r reader, o Options) *Server {
+	return newServer(o, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+}
+
 func TestHeartbeatsShowAPositionThatMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &silent{}
 		r.move("C1")
-		s := newServer(Options{}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+		s := serverOf(r, Options{})
 		w := &recorder{wrote: make(chan string, 10), header: http.Header{}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

@@ -9,7 +9,6 @@ import (
 
 	"github.com/gobwas/ws"
 
-	"github.com/pushd/pushd/broker"
 	"github.com/pushd/pushd/protocol"
 )
 
@@ -23,7 +22,7 @@ func pipeSocket(t *testing.T) *wsClient {
 func pipeServer(t *testing.T, limits Limits) (*wsClient, *Server) {
 	r := &silent{}
 	r.move("C")
-	s := newServer(Options{Limits: limits}, func([]protocol.Selector, protocol.Start, broker.SubscribeOptions) (reader, error) { return r, nil })
+	s := serverOf(r, Options{Limits: limits})
 	l := newLoop(s, newConns())
 	go l.run()
 	here, there := net.Pipe()
