@@ -122,7 +122,12 @@ func pipeTo(t *testing.T, r reader, change ...func(*Options)) *raw {
 	for _, f := range change {
 		f(&o)
 	}
-	s := serverOf(r, o)
+	here := pipeInto(t, serverOf(r, o))
+	return &raw{t, here, bufio.NewReader(here)}
+}
+
+// pipeInto is a connection to a loop of a server's.
+func pipeInto(t *testing.T, s *Server) net.Conn {
 	l := newLoop(s, newConns())
 	go l.run()
 	here, there := net.Pipe()
@@ -132,7 +137,7 @@ func pipeTo(t *testing.T, r reader, change ...func(*Options)) *raw {
 		l.post(func() { l.stopped = true })
 		<-l.done
 	})
-	return &raw{t, here, bufio.NewReader(here)}
+	return here
 }
 
 func TestAPollEndsWhenItsTimeIsUp(t *testing.T) {

@@ -3,6 +3,7 @@ package edge
 import (
 	"crypto/tls"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -25,6 +26,8 @@ func (later) Temporary() bool { return true }
 // that calls itself temporary, but it does not promise it; so a listener asks
 // before its TLS connections are given to loops.
 func resumes(config *tls.Config) bool {
+	var knocking sync.WaitGroup
+	defer knocking.Wait() // which ends when the pipe does
 	here, there := net.Pipe()
 	defer here.Close()
 	defer there.Close()
@@ -35,10 +38,10 @@ func resumes(config *tls.Config) bool {
 	source := &trickle{Conn: here}
 	server := tls.Server(source, config)
 	const word = "whole"
-	go func() {
+	knocking.Go(func() {
 		client := tls.Client(there, &tls.Config{InsecureSkipVerify: true}) // the server is this process
 		_, _ = client.Write([]byte(word))
-	}()
+	})
 	if err := server.Handshake(); err != nil {
 		return false
 	}

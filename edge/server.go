@@ -38,7 +38,7 @@ type Options struct {
 	AnyHost       bool           // without Auth, clients may call the node by any name, not just as localhost
 	MaxEventBytes int            // payload of an event; 0 means 1 MiB
 	Loops         int            // goroutines that serve readers; 0 means one per processor
-	Limits        Limits         // of one client
+	Limits        Limits         // of one client, and of all together
 	Deflate       bool           // WebSockets are compressed where clients offer permessage-deflate
 	Proxies       []netip.Prefix // whose PROXY headers, and X-Forwarded-For for limits, are believed; nil: nobody's
 	NoEpoll       bool           // goroutines read the sockets, as on systems without epoll

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"net"
 	"net/url"
 	"testing"
 	"testing/synctest"
@@ -23,15 +22,7 @@ func pipeServer(t *testing.T, limits Limits) (*wsClient, *Server) {
 	r := &silent{}
 	r.move("C")
 	s := serverOf(r, Options{Limits: limits})
-	l := newLoop(s, newConns())
-	go l.run()
-	here, there := net.Pipe()
-	l.post(func() { l.accept(incoming{conn: there}) })
-	t.Cleanup(func() {
-		_ = here.Close()
-		l.post(func() { l.stopped = true })
-		<-l.done
-	})
+	here := pipeInto(t, s)
 	c := &wsClient{t: t, conn: here, in: here}
 	d := ws.Dialer{Protocols: []string{protocol.SubprotocolJSON}}
 	br, _, err := d.Upgrade(here, &url.URL{Host: "pipe", Path: "/v1/events"})
