@@ -219,23 +219,30 @@ func (s *keySource) read() (changed bool, err error) {
 }
 
 // set replaces the keys. Those that were there already stay the values that they
-// were; those that are taken out are told so.
+// were; those that are taken out are told so. A key that stands twice is one: of
+// two values the other would be good for ever.
 func (s *keySource) set(keys []*authKey) (changed bool) {
 	before := map[string]*authKey{}
 	for _, k := range s.list() {
 		before[k.id] = k
 	}
 	same := map[[sha256.Size]byte]bool{} // API keys that are still there, whatever they may now
-	for i, k := range keys {
+	next, there := make([]*authKey, 0, len(keys)), map[string]bool{}
+	for _, k := range keys {
+		if there[k.id] {
+			continue
+		}
+		there[k.id] = true
 		if old := before[k.id]; old != nil {
-			keys[i] = old
+			k = old
 			delete(before, k.id)
 		} else {
 			changed = true
 		}
 		same[k.digest] = k.api != nil
+		next = append(next, k)
 	}
-	s.keys.Store(&keys)
+	s.keys.Store(&next)
 	for _, k := range before {
 		k.follows.Store(k.api != nil && same[k.digest])
 		close(k.gone)

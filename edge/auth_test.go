@@ -336,7 +336,7 @@ func TestFilesOfKeysAreReadAnewWhenTheyChange(t *testing.T) {
 	})
 }
 
-// rewrite changes a file, with another time whatever the clock says.
+// rewrite puts another file in the place of one, which is seen whatever its time and size.
 func rewrite(t *testing.T, path, text string) {
 	t.Helper()
 	tmp := path + ".new"

@@ -101,6 +101,22 @@ func TestSignaturesAreCheckedOffTheLoop(t *testing.T) {
 	}
 }
 
+func TestASecretThatStandsTwiceIsGoneWhenItIsTakenOut(t *testing.T) {
+	a := openTestAuth(t, AuthOptions{}, testSecret+"\n"+testSecret, "")
+	text := token(t, ann(nil))
+	p, err := a.known(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, a.options.HS256KeyFile, "another secret of thirty-two bytes or so")
+	a.lookAtFiles()
+	_, err = a.known(text)
+	wantCode(t, "a token by a secret that was taken out", err, protocol.BadToken)
+	if !p.key.isGone() {
+		t.Error("its connections: got their key good, want it gone")
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	signers := newSigners(b, maxTried)
 	file := filepath.Join(b.TempDir(), "public.pem")
