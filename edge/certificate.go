@@ -18,16 +18,10 @@ type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 	current           atomic.Pointer[tls.Certificate]
-	looked            atomic.Int64 // when the files were looked at, in ns
-	looking           atomic.Bool  // guards what follows: one handshake looks, others go on
-	seen              stamp
-	complaint         string // the last one in the log
-}
-
-// stamp tells versions of the two files apart.
-type stamp [2]struct {
-	modified time.Time
-	size     int64
+	looked            atomic.Int64   // when the files were looked at, in ns
+	looking           atomic.Bool    // guards what follows: one handshake looks, others go on
+	seen              [2]os.FileInfo // the files that were loaded
+	complaint         string         // the last one in the log
 }
 
 // LoadCertificate reads a certificate, with those that it depends on behind it,
@@ -57,7 +51,7 @@ func (c *Certificate) look(now time.Time) {
 	}
 	defer c.looking.Store(false)
 	c.looked.Store(now.UnixNano())
-	if s, err := c.stamp(); err == nil && s == c.seen {
+	if found, err := c.files(); err == nil && unchanged(found[0], c.seen[0]) && unchanged(found[1], c.seen[1]) {
 		return
 	}
 	err := c.load()
@@ -74,7 +68,7 @@ func (c *Certificate) look(now time.Time) {
 // load looks at the files before it reads them: what changes in between is seen
 // the next time.
 func (c *Certificate) load() error {
-	s, err := c.stamp()
+	files, err := c.files()
 	if err != nil {
 		return err
 	}
@@ -83,17 +77,15 @@ func (c *Certificate) load() error {
 		return fmt.Errorf("load %s and %s: %w", c.certFile, c.keyFile, err)
 	}
 	c.current.Store(&pair)
-	c.seen = s
+	c.seen = files
 	return nil
 }
 
-func (c *Certificate) stamp() (s stamp, err error) {
+func (c *Certificate) files() (found [2]os.FileInfo, err error) {
 	for i, name := range []string{c.certFile, c.keyFile} {
-		info, err := os.Stat(name)
-		if err != nil {
-			return s, fmt.Errorf("look at a certificate's file: %w", err)
+		if found[i], err = os.Stat(name); err != nil {
+			return found, fmt.Errorf("look at a certificate's file: %w", err)
 		}
-		s[i].modified, s[i].size = info.ModTime(), info.Size()
 	}
-	return s, nil
+	return found, nil
 }

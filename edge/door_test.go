@@ -399,3 +399,31 @@ func TestAUnixSocketIsServedByTheLoops(t *testing.T) {
 		t.Errorf("the socket's file after Shutdown: got %v, want none", err)
 	}
 }
+
+func TestACertificateOfTheSameTimeAndSizeIsSeenInAnotherFile(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	certFile, keyFile, _ := writePair(t, dir, "first")
+	otherCert, otherKey, _ := writePair(t, other, "other")
+	then := time.Now().Add(-time.Hour)
+	for _, file := range []string{certFile, keyFile, otherCert, otherKey} {
+		if err := os.Truncate(file, 4<<10); err != nil { // zeros behind a PEM block are nothing
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := LoadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{otherCert: certFile, otherKey: keyFile} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.look(time.Now().Add(2 * certificateEvery))
+	if got := c.current.Load().Leaf.Subject.CommonName; got != "other" {
+		t.Errorf("got the certificate %s, want other", got)
+	}
+}
