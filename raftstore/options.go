@@ -30,15 +30,17 @@ type Options struct {
 	TransferRate     int64         // bytes per second of all snapshots that this node sends; 0 means 64 MiB
 	MinFree          int64         // bytes free on the disk below which no events are taken; 0 means a tenth of it, at most 2 GiB
 
-	// Rebuild decides about replicas whose stored data is damaged. nil has them begin anew, empty and under a new id, for
+	// Rebuild decides about replicas whose stored data is damaged. No error has them begin anew, empty and under a new id, for
 	// their leaders to fill; what is damaged is kept in Dir/quarantine. An error refuses, and is returned by Open or
-	// OpenGroup: right for a node that has the only replica. Nil refuses always.
+	// OpenGroup: right for a node that has the only replica. Without a Rebuild all is refused.
 	Rebuild func(damage error) error
 
 	// Fatal is called once, when the disk failed or gave back bytes that fail their check: the node must stop.
 	// nil panics.
 	Fatal func(error)
 	FS    FS // nil means the operating system's
+
+	looks bool // what is there is left as it is, damage, too
 }
 
 func (o Options) withDefaults() Options {

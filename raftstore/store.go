@@ -49,6 +49,10 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	s.wal = w
+	if o.looks {
+		s.mux = newMux(o, w)
+		return s, nil
+	}
 	if err := errors.Join(s.finishDrops(), s.settle()); err != nil {
 		return nil, errors.Join(err, w.close())
 	}

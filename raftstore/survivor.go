@@ -17,8 +17,18 @@ import (
 // makes one survivor its only voter: by hand, while no node runs, since nothing in
 // Raft can tell such a loss from a cut.
 
-// errOffline is why a store without a network reaches nobody.
-var errOffline = errors.New("the store was opened without a network")
+var (
+	// errOffline is why a store without a network reaches nobody.
+	errOffline = errors.New("the store was opened without a network")
+	errLooks   = errors.New("the store was opened only to look at it")
+)
+
+// OpenToLook opens the store of a node that does not run to Survey its groups, and leaves damage as it is: surveys of groups
+// that it may have hit are ErrDamaged. Options.Rebuild is not used, either.
+func OpenToLook(o Options) (*Store, error) {
+	o.looks = true
+	return OpenOffline(o)
+}
 
 // OpenOffline opens the store of a node that does not run, to look at it or to Recover its groups. Options.Listener
 // and Options.Dial are not used.
@@ -106,6 +116,9 @@ func (s *Store) restoreInto(id uint16, m *manifest, into Replayer) error {
 // a command behind it. A group of which there is nothing is begun with that. Replicas that were not told are never to be
 // let in again: their logs may have other entries under the same numbers.
 func (s *Store) Recover(id uint16, command []byte) error {
+	if s.opts.looks {
+		return errLooks
+	}
 	l, m, err := s.rest(id)
 	if err != nil {
 		return err
@@ -142,6 +155,9 @@ func (s *Store) Recover(id uint16, command []byte) error {
 // SetAside takes what there is of a group that is not open out of the store: its snapshot is kept in the quarantine, its
 // log is forgotten.
 func (s *Store) SetAside(id uint16) error {
+	if s.opts.looks {
+		return errLooks
+	}
 	if err := s.setAside(id); err != nil {
 		return err
 	}
@@ -156,8 +172,16 @@ func (s *Store) rest(id uint16) (*groupLog, *manifest, error) {
 	if open {
 		return nil, nil, fmt.Errorf("group %d: %w", id, ErrGroupOpen)
 	}
+	// What a store that only looks has not settled: groups that were hit, and those whose dropping was cut short.
+	if g := s.wal.gaps.suspects[id]; g != nil {
+		return nil, nil, fmt.Errorf("group %d: %w", id, g.why)
+	}
+	dropped, err := exists(s.opts.FS, s.dir, droppedPrefix+groupDir(id))
+	if err != nil {
+		return nil, nil, err
+	}
 	l := s.wal.group(id)
-	if l == nil {
+	if l == nil || dropped {
 		return nil, nil, nil
 	}
 	kept, err := openSnapshots(s.opts.FS, s.opts.Dir, s.groupPath(id), func(uint64) {})

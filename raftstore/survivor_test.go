@@ -99,3 +99,27 @@ func TestAGroupOfWhichNothingSurvivedIsBegunAnew(t *testing.T) {
 	_ = s.Close()
 	c.only("node-1", 9, "mark")
 }
+
+func TestAStoreThatIsOnlyLookedAtIsNotChanged(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.openAll(1)
+	c.propose(1, "a")
+	c.stop("node-1")
+	s, err := OpenToLook(Options{Dir: c.nodes["node-1"].dir, NodeID: "node-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, got := c.survey(s, 1); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("got %q, want a", got)
+	}
+	if err := s.Recover(1, []byte("x")); !errors.Is(err, errLooks) {
+		t.Errorf("recover: got %v, want %v", err, errLooks)
+	}
+	if err := s.SetAside(1); !errors.Is(err, errLooks) {
+		t.Errorf("set aside: got %v, want %v", err, errLooks)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	c.only("node-1", 1, "a")
+}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -23,13 +24,15 @@ type RecoverOptions struct {
 	Log          *slog.Logger // nil discards
 }
 
-// Inspect tells what the data directory of a node that does not run has.
+// Inspect tells what the data directory of a node that does not run has, and
+// leaves damage as it is: of replicas that it may have hit there is nothing.
 func Inspect(dir string) (Inspection, error) {
-	r, err := openRest(dir, false, asideBy, nil)
+	r, err := atRest(dir, raftstore.OpenToLook, raftstore.Options{})
 	if err != nil {
 		return Inspection{}, err
 	}
 	defer r.close()
+	r.looks = true
 	return r.inspect()
 }
 
@@ -71,6 +74,7 @@ type rest struct {
 	store *raftstore.Store
 	meta  *broker.Meta
 	fatal chan error // capacity 1
+	looks bool       // damaged replicas are told of, not refused
 }
 
 // asideBy is how a recovery is told to put damaged replicas aside.
@@ -80,6 +84,15 @@ const asideBy = "with --recreate-lost and --yes"
 // trusted is put aside, as if it was not there; else that is refused, with how to do it,
 // and nothing is changed.
 func openRest(dir string, damaged bool, by string, log *slog.Logger) (*rest, error) {
+	return atRest(dir, raftstore.OpenOffline, raftstore.Options{Log: log, Rebuild: func(damage error) error {
+		if !damaged {
+			return fmt.Errorf("%w: %s it is put aside, and begun anew if no other survivor has it; nothing was changed", damage, by)
+		}
+		return nil
+	}})
+}
+
+func atRest(dir string, open func(raftstore.Options) (*raftstore.Store, error), o raftstore.Options) (*rest, error) {
 	if _, err := os.Stat(filepath.Join(dir, identityFile)); err != nil {
 		return nil, fmt.Errorf("%s is no node's data directory: %w", dir, err)
 	}
@@ -88,16 +101,8 @@ func openRest(dir string, damaged bool, by string, log *slog.Logger) (*rest, err
 		return nil, err
 	}
 	r := &rest{home: h, meta: broker.NewMeta(), fatal: make(chan error, 1)}
-	r.store, err = raftstore.OpenOffline(raftstore.Options{
-		Dir: h.dir, NodeID: h.NodeID, Log: log, Fatal: func(err error) { r.fatal <- err },
-		Rebuild: func(damage error) error {
-			if !damaged {
-				return fmt.Errorf("%w: %s it is put aside, and begun anew if no other survivor has it; nothing was changed", damage, by)
-			}
-			return nil
-		},
-	})
-	if err != nil {
+	o.Dir, o.NodeID, o.Fatal = h.dir, h.NodeID, func(err error) { r.fatal <- err }
+	if r.store, err = open(o); err != nil {
 		h.close()
 		return nil, err
 	}
@@ -127,6 +132,10 @@ func (r *rest) inspect() (Inspection, error) {
 	for p := range c.Partitions {
 		var last newest
 		survey, err := r.store.Survey(groupOf(uint16(p)), &last)
+		if r.looks && errors.Is(err, raftstore.ErrDamaged) {
+			in.Partitions = append(in.Partitions, Held{Damaged: true})
+			continue
+		}
 		if err != nil {
 			return Inspection{}, fmt.Errorf("this node's replica of partition %d: %w", p, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,14 @@ func TestARecoveryThatIsOnlyPlannedChangesNothingOfDamage(t *testing.T) {
 		t.Fatal("the event is in no file of the log")
 	}
 	before := contents(t, dir)
+	in, err := Inspect(dir)
+	isDamaged := func(h Held) bool { return h.Damaged && h.Index == 0 && h.Term == 0 } // both are, if they shared a frame
+	if err != nil || in.Catalog.Index == 0 || len(in.Partitions) != 2 || !slices.ContainsFunc(in.Partitions, isDamaged) {
+		t.Errorf("inspected: got %+v, %v, want the catalog and two partitions, one of them damaged and so not held", in, err)
+	}
+	if after := contents(t, dir); !maps.Equal(before, after) {
+		t.Fatal("to inspect it changed the data directory")
+	}
 	for _, o := range []RecoverOptions{{DataDir: dir}, {DataDir: dir, Yes: true}, {DataDir: dir, RecreateLost: true}} {
 		if _, err := Recover(o); err == nil || !strings.Contains(err.Error(), "--yes") {
 			t.Errorf("%+v: got %v, want a refusal that says how damage is put aside", o, err)
@@ -152,7 +161,11 @@ func TestARecoveryThatIsOnlyPlannedChangesNothingOfDamage(t *testing.T) {
 			t.Fatalf("%+v changed the data directory", o)
 		}
 	}
-	if plan, err := Recover(RecoverOptions{DataDir: dir, RecreateLost: true, Yes: true}); err != nil || len(plan.Lost) == 0 {
+	plan, err := Recover(RecoverOptions{DataDir: dir, RecreateLost: true, Yes: true})
+	if err != nil || len(plan.Lost) == 0 {
 		t.Errorf("got %+v, %v, want the damaged partition begun anew", plan, err)
+	}
+	if others, err := planRecovery([]Inspection{in}); err != nil || others.ClusterID != plan.ClusterID || !slices.Equal(others.Lost, plan.Lost) {
+		t.Errorf("from the inspection: got %+v, %v, want %+v", others, err, plan)
 	}
 }

@@ -40,7 +40,8 @@ type Held struct {
 	Index    uint64    `json:"index"` // of the newest entry
 	Term     uint64    `json:"term"`  // of that entry
 	Newest   time.Time `json:"newest,omitzero"`
-	Replicas []string  `json:"replicas"` // ids of the nodes that share the group, as far as this one knows
+	Replicas []string  `json:"replicas"`          // ids of the nodes that share the group, as far as this one knows
+	Damaged  bool      `json:"damaged,omitempty"` // what there is can't be trusted, and counts as nothing
 }
 
 func (h Held) survey() raftstore.Survey { return raftstore.Survey{Index: h.Index, Term: h.Term} }
@@ -119,6 +120,13 @@ func fromBest(p uint16, all []Inspection, otherwise NodeName) PartitionFrom {
 // markOf tells this recovery from any other of the cluster: two survivors that are
 // recovered one without the other must never meet as one cluster.
 func markOf(all []Inspection) string {
+	all = slices.Clone(all)
+	for i := range all { // the node itself puts damage aside before it looks
+		all[i].Partitions = slices.Clone(all[i].Partitions)
+		for p := range all[i].Partitions {
+			all[i].Partitions[p].Damaged = false
+		}
+	}
 	text, err := json.Marshal(all)
 	if err != nil {
 		panic("node: encoding inspections: " + err.Error())

@@ -44,7 +44,7 @@ its data, start it instead: this gives them up, and events that only they had.
 
 Run it on the data directory of each survivor, all stopped. Of more than one, give each what all
 others have: pushd cluster raft inspect --data-dir DIR -o json > NAME.json, and --survivor NAME.json.
-Without --yes it says what it would do. Make a copy of the data directory first.
+A replica that is damaged counts as none. Without --yes it says what it would do. Make a copy of the data directory first.
 
 The cluster goes on under another id, and all topics in a new epoch: readers are told of a gap
 (epoch_changed). Nodes that were given up are refused when they come back: move their data
@@ -81,6 +81,9 @@ func inspect(c *cli.Context) error {
 		names[n.ID] = n.Name
 	}
 	return list(p, in, rows, []string{"GROUP", "INDEX", "TERM", "NEWEST", "REPLICAS"}, func(r row) []string {
+		if r.Damaged {
+			return []string{r.Group, "-", "-", "-", "damaged: counts as none here"}
+		}
 		if r.Index == 0 {
 			return []string{r.Group, "-", "-", "-", "none here"}
 		}
