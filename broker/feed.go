@@ -120,11 +120,19 @@ func (fd *feed) behind(s *reading, l *lane, limit int) (list []*Record) {
 	return list
 }
 
-// ended says whether all topics of a lane are deleted. fd.mu is held.
+// ended says whether all topics of a lane that the feed serves are deleted. A topic
+// that is covered by what asks for everything is told by its last event; without
+// one nothing has happened to it behind the lane's place. fd.mu is held.
 func (fd *feed) ended(s *reading, l *lane) bool {
 	return !slices.ContainsFunc(l.members, func(m int) bool {
-		i := fd.interests.all[s.selectors[m].String()]
-		return i == nil || !i.ended
+		topic := s.selectors[m].String()
+		if i := fd.interests.all[topic]; i != nil {
+			return !i.ended
+		}
+		if r := fd.tail.last(topic); r != nil {
+			return !r.deletion()
+		}
+		return !l.ended
 	})
 }
 

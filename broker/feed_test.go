@@ -232,6 +232,37 @@ func TestTooManyTopicsAreAskedForTogether(t *testing.T) {
 	})
 }
 
+func TestADeletedTopicEndsAReaderThatIsFedFromEverything(t *testing.T) {
+	quiet(t, func(p *play) {
+		f := p.fixture()
+		s := f.subscribe("latest", "a")
+		fd := p.edge.feeds.open(p.edge.catalog.Load().partitionOf("a"))
+		fd.mu.Lock()
+		fd.interests.text = maxFeedText
+		fd.mu.Unlock()
+		p.waits(s)
+		p.say("a", "1")
+		if got := f.read(s, 10); !slices.Equal(got, []string{"1"}) || s.Done() {
+			t.Fatalf("got %q, done %v, want one event of a topic that goes on", got, s.Done())
+		}
+		if err := p.nodes[0].broker.DeleteTopic(context.Background(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		p.waits(s)
+		if !s.Done() {
+			t.Error("the reader's topic is deleted, and it is not told so")
+		}
+		time.Sleep(2 * feedKeep) // the feed has forgotten the deletion
+		if p.waits(s); !s.Done() {
+			t.Error("the topic is still deleted, and the reader is told that it is not")
+		}
+		p.say("a", "2")
+		if got := f.read(s, 10); len(got) == 0 || got[len(got)-1] != "2" || s.Done() {
+			t.Errorf("got %q, done %v, want an event of the topic that was made again", got, s.Done())
+		}
+	})
+}
+
 func TestAReaderAheadOfTheReplicaIsAnswered(t *testing.T) {
 	f := newFixture(t, 1)
 	for range 3 {
