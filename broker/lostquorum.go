@@ -89,8 +89,8 @@ func StateTime(state io.ByteReader) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("snapshot: %w", err)
 	}
-	if version != stateVersion {
-		return 0, fmt.Errorf("snapshot of version %d, this pushd reads version %d", version, stateVersion)
+	if err := checkStateVersion(version); err != nil {
+		return 0, err
 	}
 	var v uint64
 	for range 3 { // position, index, time: as encodeState writes them

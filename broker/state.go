@@ -104,13 +104,20 @@ func (p *Partition) readTopic(r *protocol.BinaryReader) {
 	p.lostUpTo = max(p.lostUpTo, t.lostUpTo())
 }
 
+func checkStateVersion(v byte) error {
+	if v != stateVersion {
+		return fmt.Errorf("snapshot of version %d, this pushd reads version %d; start it with the version that wrote it", v, stateVersion)
+	}
+	return nil
+}
+
 func (p *Partition) decodeState(b []byte) ([]keptSegment, error) {
 	if len(b) < 5 || crc32.Checksum(b[:len(b)-4], crcTable) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
 		return nil, fmt.Errorf("partition %d: snapshot: %w", p.id, ErrDamaged)
 	}
 	r := protocol.NewBinaryReader(b[:len(b)-4])
-	if v := r.Byte(); v != stateVersion {
-		return nil, fmt.Errorf("partition %d: snapshot of version %d, this pushd reads version %d; start it with the version that wrote it", p.id, v, stateVersion)
+	if err := checkStateVersion(r.Byte()); err != nil {
+		return nil, fmt.Errorf("partition %d: %w", p.id, err)
 	}
 	p.position, p.index, p.time = r.Uvarint(), r.Uvarint(), int64(r.Uvarint())
 	p.forgotten, p.forgottenAt, p.holes = r.Uvarint(), r.Uvarint(), r.Uvarint()
