@@ -237,7 +237,7 @@ func (p *principal) mayBecome(q *principal) error {
 // reads and may not any more ends, each in words.
 func (l *loop) renew(c *conn, p *principal) {
 	l.bind(c, p)
-	for f := c.follows; f != nil; {
+	for f := c.follows; f != nil && !c.closed(); { // whose socket may turn out to be gone, and all others with it
 		next := f.next // losing f ends it
 		if err := p.mayFollow(f); err != nil {
 			l.lose(f, err)
