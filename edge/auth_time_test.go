@@ -3,7 +3,6 @@ package edge
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -185,25 +184,10 @@ func TestAnHTTP2PollEndsWithItsKey(t *testing.T) {
 	})
 }
 
-// reset is a poller whose sockets' other ends are gone.
-type reset struct{ poller }
-
-func (reset) write(int32, [][]byte) (int, error) { return 0, net.ErrClosed }
-func (reset) close(int32)                        {}
-
 func TestANarrowerTokenOnABrokenSocketEndsItsSubscriptionsOnce(t *testing.T) {
 	r := &silent{}
 	r.move("C1")
-	l := newLoop(serverOf(r, Options{}), reset{newConns()})
-	c := l.take()
-	c.phase, c.form = phaseSocket, formJSON
-	for _, topic := range []string{"a", "b"} {
-		f := &follow{conn: c}
-		selectors, _ := protocol.ParseSelectors([]string{topic})
-		fd := l.newFeed(topic, selectors, r, "C1")
-		l.join(f, fd, fd.tail())
-		l.add(f)
-	}
+	l, c := brokenSocket(r, "a", "b")
 	l.renew(c, &principal{key: newKey(algHS256, "", nil, nil)})
 	if l.count != 0 || len(l.feeds) != 0 {
 		t.Errorf("got %d connections and %d feeds, want none", l.count, len(l.feeds))

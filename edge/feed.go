@@ -213,7 +213,9 @@ func (l *loop) pull(f *feed) {
 	b, err := f.reader.Pull(pullEvents)
 	if err != nil {
 		for _, m := range slices.Clone(f.members) {
-			l.lose(m, err)
+			if m.feed == f { // its socket may have turned out to be gone, of which another is a member, too
+				l.lose(m, err)
+			}
 		}
 		if !f.ended {
 			l.endFeed(f)

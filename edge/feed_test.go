@@ -1,8 +1,13 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"testing"
+
+	"github.com/pushd/pushd/broker"
+	"github.com/pushd/pushd/protocol"
 )
 
 // A fan-out takes several turns of the loop, and goes round from where the last
@@ -40,5 +45,46 @@ func TestNobodyIsPassedOverWhileOthersJoin(t *testing.T) {
 		}
 		wantAll(text)
 		<-published
+	}
+}
+
+// reset is a poller whose sockets' other ends are gone.
+type reset struct{ poller }
+
+func (reset) write(int32, [][]byte) (int, error) { return 0, net.ErrClosed }
+func (reset) close(int32)                        {}
+
+// brokenSocket is a WebSocket with a subscription of each topic, and nobody who
+// has learnt yet that its other end is gone.
+func brokenSocket(r reader, topics ...string) (*loop, *conn) {
+	l := newLoop(serverOf(r, Options{}), reset{newConns()})
+	c := l.take()
+	c.phase, c.form = phaseSocket, formJSON
+	for _, topic := range topics {
+		f := &follow{conn: c}
+		fd := l.feeds[topic]
+		if fd == nil {
+			selectors, _ := protocol.ParseSelectors([]string{topic})
+			fd = l.newFeed(topic, selectors, r, "C1")
+		}
+		l.join(f, fd, fd.tail())
+		l.add(f)
+	}
+	return l, c
+}
+
+// failing is a reader that can't go on.
+type failing struct{ silent }
+
+func (*failing) Pull(int) (broker.Batch, error) {
+	return broker.Batch{}, errors.New("the disk is gone")
+}
+
+func TestAFeedThatFailsEndsOnceForASocketThatIsGone(t *testing.T) {
+	l, _ := brokenSocket(&failing{}, "a", "a")
+	l.feeds["a"].ready = true
+	l.pull(l.feeds["a"])
+	if l.count != 0 || len(l.feeds) != 0 {
+		t.Errorf("got %d connections and %d feeds, want none", l.count, len(l.feeds))
 	}
 }
