@@ -32,7 +32,6 @@ func Inspect(dir string) (Inspection, error) {
 		return Inspection{}, err
 	}
 	defer r.close()
-	r.looks = true
 	return r.inspect()
 }
 
@@ -70,11 +69,11 @@ func Recover(o RecoverOptions) (plan RecoveryPlan, err error) {
 
 // rest is what there is of a node that does not run.
 type rest struct {
-	home  *home
-	store *raftstore.Store
-	meta  *broker.Meta
-	fatal chan error // capacity 1
-	looks bool       // damaged replicas are told of, not refused
+	home    *home
+	store   *raftstore.Store
+	meta    *broker.Meta
+	fatal   chan error               // capacity 1
+	rebuild func(damage error) error // nil: damage is only looked at
 }
 
 // asideBy is how a recovery is told to put damaged replicas aside.
@@ -100,7 +99,7 @@ func atRest(dir string, open func(raftstore.Options) (*raftstore.Store, error), 
 	if err != nil {
 		return nil, err
 	}
-	r := &rest{home: h, meta: broker.NewMeta(), fatal: make(chan error, 1)}
+	r := &rest{home: h, meta: broker.NewMeta(), fatal: make(chan error, 1), rebuild: o.Rebuild}
 	o.Dir, o.NodeID, o.Fatal = h.dir, h.NodeID, func(err error) { r.fatal <- err }
 	if r.store, err = open(o); err != nil {
 		h.close()
@@ -132,16 +131,27 @@ func (r *rest) inspect() (Inspection, error) {
 	for p := range c.Partitions {
 		var last newest
 		survey, err := r.store.Survey(groupOf(uint16(p)), &last)
-		if r.looks && errors.Is(err, raftstore.ErrDamaged) {
-			in.Partitions = append(in.Partitions, Held{Damaged: true})
-			continue
+		h := held(survey, int64(last))
+		if errors.Is(err, raftstore.ErrDamaged) {
+			h, err = Held{Damaged: true}, r.putAside(groupOf(uint16(p)), err)
 		}
 		if err != nil {
 			return Inspection{}, fmt.Errorf("this node's replica of partition %d: %w", p, err)
 		}
-		in.Partitions = append(in.Partitions, held(survey, int64(last)))
+		in.Partitions = append(in.Partitions, h)
 	}
 	return in, nil
+}
+
+// putAside does with damage to one replica what the store did with that to its log.
+func (r *rest) putAside(group uint16, damage error) error {
+	if r.rebuild == nil {
+		return nil
+	}
+	if err := r.rebuild(damage); err != nil {
+		return err
+	}
+	return r.store.SetAside(group)
 }
 
 func held(s raftstore.Survey, newest int64) Held {

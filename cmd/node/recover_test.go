@@ -169,3 +169,51 @@ func TestARecoveryThatIsOnlyPlannedChangesNothingOfDamage(t *testing.T) {
 		t.Errorf("from the inspection: got %+v, %v, want %+v", others, err, plan)
 	}
 }
+
+func TestAPartitionWhoseSnapshotIsDamagedIsPutAsideOnlyIfAskedFor(t *testing.T) {
+	dir := t.TempDir()
+	n, err := Start(t.Context(), Config{NodeName: "n1", DataDir: dir, Partitions: 1, ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", GossipAddr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := n.waitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := n.groups.get(0)
+	if err := r.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	n.Stop(ctx)
+	states, err := filepath.Glob(filepath.Join(dir, "raft", "g00001", "*.state"))
+	if err != nil || len(states) != 1 {
+		t.Fatalf("got %v, %v, want a snapshot", states, err)
+	}
+	text, err := os.ReadFile(states[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	if err := os.WriteFile(states[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if in, err := Inspect(dir); err != nil || len(in.Partitions) != 1 || !in.Partitions[0].Damaged {
+		t.Errorf("got %+v, %v, want a damaged partition", in, err)
+	}
+	for _, o := range []RecoverOptions{{DataDir: dir}, {DataDir: dir, Yes: true}, {DataDir: dir, RecreateLost: true}} {
+		if _, err := Recover(o); err == nil || !strings.Contains(err.Error(), "--yes") {
+			t.Errorf("%+v: got %v, want a refusal that says how damage is put aside", o, err)
+		}
+	}
+	if _, err := os.Stat(states[0]); err != nil {
+		t.Errorf("the snapshot is gone: %v", err)
+	}
+	if plan, err := Recover(RecoverOptions{DataDir: dir, RecreateLost: true, Yes: true}); err != nil || len(plan.Lost) != 1 {
+		t.Fatalf("got %+v, %v, want the damaged partition begun anew", plan, err)
+	}
+	if p := runOnce(t, dir, "1"); p.Offset != 1 {
+		t.Errorf("got offset %d, want 1", p.Offset)
+	}
+}
