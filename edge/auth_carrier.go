@@ -114,8 +114,8 @@ func (s *Server) trusts(origin, host string) bool {
 	if slices.Contains(s.options.Origins, origin) && origin != "*" {
 		return true
 	}
-	u, err := url.Parse(origin)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, host)
+	u := siteOf(origin)
+	return u != nil && strings.EqualFold(u.Host, host)
 }
 
 // quickly says who is behind a credential, as far as that takes no waiting; later

@@ -43,10 +43,6 @@ func newJWKS(source *keySource, at string) (*jwks, error) {
 	return &jwks{source: source, url: at, client: client}, nil
 }
 
-func loopbackName(host string) bool {
-	return host == "localhost" || host == "127.0.0.1" || host == "::1"
-}
-
 // refresh asks the issuer, unless it was asked within pause; then there is
 // nothing to wait for. Who comes while a fetch is under way waits for that.
 func (j *jwks) refresh(ctx context.Context, pause time.Duration) (changed bool, err error) {

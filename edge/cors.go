@@ -65,18 +65,21 @@ func (s *Server) allowed(origin, host string) bool {
 	if slices.Contains(s.options.Origins, "*") || slices.Contains(s.options.Origins, origin) {
 		return true
 	}
+	u := siteOf(origin)
+	return u != nil && (strings.EqualFold(u.Host, host) || loopbackName(strings.ToLower(u.Hostname())))
+}
+
+// siteOf reads an origin, nil if that is not one of a page from the web.
+func siteOf(origin string) *url.URL {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return false
+		return nil
 	}
-	if strings.EqualFold(u.Host, host) {
-		return true
-	}
-	switch strings.ToLower(u.Hostname()) {
-	case "localhost", "127.0.0.1", "::1":
-		return true
-	}
-	return false
+	return u
+}
+
+func loopbackName(host string) bool {
+	return host == "localhost" || host == "127.0.0.1" || host == "::1"
 }
 
 // letIn tells a browser that pages of an origin may read the answer, and trusted
