@@ -227,7 +227,7 @@ func (p *play) subscribe() {
 	settled, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for !r.settled && settled.Err() == nil {
-		_ = r.sub.Settle(settled)
+		r.sub.Settle(settled)
 		r.settled = r.sub.hasBegun()
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -5,10 +5,10 @@ import "context"
 // Settle waits, a second at most, until this node can see every event that it
 // has acknowledged itself and every one before the reader's cursor; not at all
 // once ctx has ended. A poll calls it before its first Pull.
-func (s *Subscription) Settle(ctx context.Context) error {
+func (s *Subscription) Settle(ctx context.Context) {
 	if ctx.Err() != nil {
 		s.use(func(r *reading) { r.beginLanes() })
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -27,7 +27,6 @@ func (s *Subscription) Settle(ctx context.Context) error {
 		s.settleElsewhere(ctx, i)
 	}
 	s.use(func(r *reading) { r.beginLanes() })
-	return nil
 }
 
 // Settled settles the reader if nothing has to be waited for, and says whether

@@ -124,10 +124,7 @@ func (l *loop) open(q *query, unset protocol.StartKind, live bool, limit int, do
 // begin settles a reader, for as long as ctx allows and a reader takes, and
 // pulls. With an error the reader is closed.
 func begin(ctx context.Context, r reader, limit int) (opened, error) {
-	if err := r.Settle(ctx); err != nil && ctx.Err() == nil {
-		r.Close()
-		return opened{}, err
-	}
+	r.Settle(ctx)
 	o := opened{reader: r, cursor: r.Cursor()}
 	var err error
 	if o.first, err = r.Pull(limit); err != nil {

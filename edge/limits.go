@@ -53,7 +53,7 @@ const (
 	bodyTimeout   = 60 * time.Second  // a request body must have arrived
 	idleTimeout   = 120 * time.Second // an unused keep-alive connection
 	answerTimeout = 60 * time.Second  // an answer that is no stream must have been taken
-	settleTimeout = time.Second       // a short poll waits for what it must see
+	settleTimeout = time.Second       // a poll whose time is up has so long yet to begin: the broker's own
 	stallTimeout  = 30 * time.Second  // a socket has to take something
 	keepAlive     = 60 * time.Second  // TCP asks a silent peer whether it is there
 	acceptPause   = 100 * time.Millisecond

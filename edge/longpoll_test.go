@@ -64,12 +64,11 @@ type tardy struct {
 	pulled   bool
 }
 
-func (r *tardy) Settle(ctx context.Context) error {
+func (r *tardy) Settle(ctx context.Context) {
 	select {
 	case <-r.answered:
 	case <-ctx.Done():
 	}
-	return nil
 }
 
 func (r *tardy) Pull(limit int) (broker.Batch, error) {

@@ -65,7 +65,7 @@ type reader interface {
 // settler knows what a reader has to see, and when there is nothing more to
 // come.
 type settler interface {
-	Settle(ctx context.Context) error
+	Settle(ctx context.Context)
 	Settled() bool // settles, if nothing is to be waited for
 	Done() bool
 }

@@ -78,11 +78,7 @@ func appendPoll(dst []byte, f format, b *broker.Batch) (contentType string, _ []
 // ends the wait, and so does the reader's key when it is taken out.
 func (s *Server) pollBatch(ctx context.Context, sub reader, q *query, gone <-chan struct{}) (broker.Batch, error) {
 	if q.wait == 0 {
-		settle, cancel := context.WithTimeout(ctx, settleTimeout)
-		defer cancel()
-		if err := sub.Settle(settle); err != nil && settle.Err() == nil {
-			return broker.Batch{}, err
-		}
+		sub.Settle(ctx)
 		return sub.Pull(q.limit)
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.wait)

@@ -50,10 +50,9 @@ type unsettled struct{ silent }
 
 func (*unsettled) Settled() bool { return false }
 
-func (u *unsettled) Settle(context.Context) error {
+func (u *unsettled) Settle(context.Context) {
 	<-time.After(300 * time.Millisecond)
 	u.move("settled")
-	return nil
 }
 
 func TestAShortPollWaitsForWhatItMustSee(t *testing.T) {

@@ -175,9 +175,9 @@ func (*silent) Selectors() []protocol.Selector {
 	s, _ := protocol.ParseSelectors([]string{"a"})
 	return s
 }
-func (*silent) Settle(context.Context) error { return nil }
-func (*silent) Settled() bool                { return true }
-func (*silent) Done() bool                   { return false }
+func (*silent) Settle(context.Context) {}
+func (*silent) Settled() bool          { return true }
+func (*silent) Done() bool             { return false }
 
 // serverOf is a server whose readers are all r.
 func serverOf(r reader, o Options) *Server {
@@ -230,9 +230,8 @@ func (r *recorder) Write(b []byte) (int, error) {
 // distant is a reader whose partition answers only after a while.
 type distant struct{ silent }
 
-func (d *distant) Settle(context.Context) error {
+func (d *distant) Settle(context.Context) {
 	d.move("resolved")
-	return nil
 }
 
 func TestAStreamsFirstPositionWaitsForDistantPartitions(t *testing.T) {

@@ -144,9 +144,7 @@ func (r *record) load(ctx context.Context) error {
 		return err
 	}
 	defer sub.Close()
-	if err := sub.Settle(ctx); err != nil {
-		return err
-	}
+	sub.Settle(ctx)
 	for {
 		b, err := sub.Pull(protocol.MaxPageEvents)
 		if err != nil {
@@ -165,9 +163,7 @@ func (r *record) load(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if len(b.Items) == 0 {
-			if err := sub.Settle(ctx); err != nil { // not up to date: pulling alone does not wait
-				return err
-			}
+			sub.Settle(ctx) // not up to date: pulling alone does not wait
 		}
 	}
 }
